@@ -1,6 +1,6 @@
 """Print every promised limit with the figure measured on this machine, in one run.
 
-Figures of the same kind are taken in turns (ours, the plain app's, ours, …), because machines are shared and noisy;
+Figures of the same kind are taken in turns (ours, the plain app's, ours, …): machines are shared and noisy;
 the median of the rounds is printed, and ratios are what to compare between machines.
 """
 
@@ -25,7 +25,7 @@ from benchmarks.processes import adopt_orphans, measure
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
-QUIET = {"CDK_VALIDATION": "false", "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "1"}
+QUIET = {"CDK_VALIDATION": "false", "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,11 @@ def _print_table(figures: list[Figure]) -> None:
     table = Table("limit", "measured", "at most", "unit", "holds")
     for figure in figures:
         table.add_row(
-            figure.name, f"{figure.measured:.2f}", f"{figure.limit:g}", figure.unit, "yes" if figure.holds else "NO"
+            figure.name,
+            f"{figure.measured:.2f}",
+            f"{figure.limit:g}",
+            figure.unit,
+            "yes" if figure.holds else "NO",
         )
     Console().print(table)
 
@@ -112,8 +116,12 @@ def _python_figures(rounds: int) -> list[Figure]:
         return statistics.median(measure(command, cwd=ROOT).cpu_seconds for _ in range(rounds))
 
     return [
-        Figure("import tokenmill.planner", median_cpu([PYTHON, "-c", "import tokenmill.planner"]), 0.25, "CPU s"),
-        Figure("tokenmill plan", median_cpu([PYTHON, "-c", _COMMAND, "plan", "chat", "--json"]), 0.8, "CPU s"),
+        Figure(
+            "import tokenmill.planner", median_cpu([PYTHON, "-c", "import tokenmill.planner"]), 0.25, "CPU s"
+        ),
+        Figure(
+            "tokenmill plan", median_cpu([PYTHON, "-c", _COMMAND, "plan", "chat", "--json"]), 0.8, "CPU s"
+        ),
     ]
 
 
@@ -121,7 +129,7 @@ _COMMAND = "from tokenmill.cli import main; main()"
 
 
 def _up_figures() -> list[Figure]:
-    """Bring the project up in a copy, redeploy it unchanged, and read the timings that the command reports."""
+    """Bring the project up in a copy, redeploy it unchanged, and read the timings it reports."""
     with tempfile.TemporaryDirectory() as scratch:
         project = Path(scratch) / "project"
         tracked = subprocess.run(
@@ -140,7 +148,11 @@ def _up_figures() -> list[Figure]:
 def _timed_ups(project: Path) -> list[Figure]:
     command = [str(ROOT / ".venv" / "bin" / "tokenmill"), "up", "chat", "--json"]
     first = subprocess.Popen(
-        command, cwd=project, stdout=subprocess.PIPE, text=True, env={**os.environ, **QUIET, "CDK_VALIDATION": "true"}
+        command,
+        cwd=project,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **QUIET, "CDK_VALIDATION": "true"},
     )
     try:
         cold = _read_document(first)

@@ -38,10 +38,12 @@ class Cost:
 
 
 def adopt_orphans() -> None:
-    """Make this process the parent of orphaned descendants, so that their CPU time is counted when they end."""
+    """Make this process the parent of orphaned descendants, so that their CPU time counts."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed; Linux 3.4 or newer is needed")
+        raise OSError(
+            ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed; Linux 3.4 or newer is needed"
+        )
 
 
 def measure(command: Sequence[str], *, cwd: Path, environment: Mapping[str, str] | None = None) -> Cost:

@@ -1,6 +1,6 @@
-"""Unpack the gateway function's pinned, pure Python libraries into the folder that becomes its Lambda layer.
+"""Unpack the gateway function's pinned, pure Python libraries into the folder of its Lambda layer.
 
-The wheels are fetched by pip with their hashes checked and unpacked as they are, so that every user deploys the
+The wheels are fetched by pip with their hashes checked and unpacked as they are: every user deploys the
 same bytes. A CycloneDX bill of materials lies beside them.
 """
 

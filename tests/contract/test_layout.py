@@ -48,7 +48,9 @@ def test_the_runtime_imports_nothing_of_tokenmill() -> None:
         f"{path.relative_to(ROOT)}:{number}"
         for path in (ROOT / "lambda").rglob("*.py")
         for number, line in enumerate(path.read_text().splitlines(), 1)
-        if line.strip().startswith(("import tokenmill.", "from tokenmill.", "from tokenmill import", "import tokenmill "))
+        if line.strip().startswith(
+            ("import tokenmill.", "from tokenmill.", "from tokenmill import", "import tokenmill ")
+        )
         or line.strip() == "import tokenmill"
     ]
     assert offenders == []

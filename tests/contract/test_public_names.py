@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import tokenmill
-
 import pytest
+
+import tokenmill
 
 
 def test_all_lists_what_the_package_exports() -> None:

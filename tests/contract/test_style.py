@@ -26,7 +26,12 @@ def test_the_tree_is_clean_under(command: list[str]) -> None:
 
 def test_lock_files_hold_no_download_address() -> None:
     """Whoever installs chooses the registry."""
-    for name in ("package-lock.json", "requirements/dev.txt", "requirements/checkov.txt", "requirements/gateway.txt"):
+    for name in (
+        "package-lock.json",
+        "requirements/dev.txt",
+        "requirements/checkov.txt",
+        "requirements/gateway.txt",
+    ):
         assert "://" not in (ROOT / name).read_text(), name
 
 

@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(command: list[str], *, cwd: Path, **environment: str) -> str:
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "COV", "VIRTUAL"))}
+    clean = {
+        key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "COV", "VIRTUAL"))
+    }
     done = subprocess.run(
         command, cwd=cwd, env={**clean, **environment}, capture_output=True, text=True, check=False
     )
@@ -45,12 +47,15 @@ def fresh_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pins = re.findall(r"^([\w.-]+==[^\s;\\]+)", (ROOT / "requirements" / "dev.txt").read_text(), re.MULTILINE)
     constraints = folder / "constraints.txt"
     constraints.write_text("\n".join(pins) + "\n")
-    run([str(python), "-m", "pip", "install", "--quiet", "--constraint", str(constraints), str(wheel)], cwd=folder)
+    run(
+        [str(python), "-m", "pip", "install", "--quiet", "--constraint", str(constraints), str(wheel)],
+        cwd=folder,
+    )
     return python
 
 
 def test_the_wheel_holds_three_packages_and_the_gateway_layer(wheel: Path) -> None:
-    """Constructs, stacks and runtime are importable top-level packages; the layer lies inside with its SBOM."""
+    """Constructs, stacks and runtime are top-level packages; the layer lies inside with its SBOM."""
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {"tokenmill", "tokenmill_stacks", "tokenmill_runtime"}
@@ -62,8 +67,12 @@ def test_the_wheel_holds_three_packages_and_the_gateway_layer(wheel: Path) -> No
 def test_the_bill_of_materials_names_every_vendored_library(wheel: Path) -> None:
     """Each pinned library of the gateway stands in the SBOM with its version, hash and licence."""
     bill = json.loads(zipfile.ZipFile(wheel).read("tokenmill/gateway/_layer/sbom.cdx.json"))
-    listed = {f"{entry['name']}=={entry['version']}".lower().replace("_", "-") for entry in bill["components"]}
-    pinned = re.findall(r"^([\w.-]+==[\w.]+)", (ROOT / "requirements" / "gateway.txt").read_text(), re.MULTILINE)
+    listed = {
+        f"{entry['name']}=={entry['version']}".lower().replace("_", "-") for entry in bill["components"]
+    }
+    pinned = re.findall(
+        r"^([\w.-]+==[\w.]+)", (ROOT / "requirements" / "gateway.txt").read_text(), re.MULTILINE
+    )
     assert listed == set(pinned)
     assert all(entry["hashes"] and entry["licenses"] for entry in bill["components"])
 

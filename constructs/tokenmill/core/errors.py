@@ -1,4 +1,4 @@
-"""Errors that a command line or a pipeline catches: each says what, the value, what is allowed, the way out."""
+"""Errors that a command line or a pipeline catches: each says what, the value, what is allowed, a way out."""
 
 from __future__ import annotations
 

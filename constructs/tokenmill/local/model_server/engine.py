@@ -207,8 +207,7 @@ class Engine:
 
     def _make_room(self) -> None:
         while (
-            len(self._running) > 1
-            and self._kv_tokens() + len(self._running) > self.timing.kv_capacity_tokens
+            len(self._running) > 1 and self._kv_tokens() + len(self._running) > self.timing.kv_capacity_tokens
         ):
             youngest = self._running.pop()
             self._waiting.appendleft(youngest)

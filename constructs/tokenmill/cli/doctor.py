@@ -1,0 +1,105 @@
+"""`tokenmill doctor`: what is still to do before a real deployment."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tokenmill.cli._output import JsonFlag, console, print_json
+from tokenmill.core.errors import TokenmillError
+
+if TYPE_CHECKING:
+    from tokenmill.core.settings import StackSettings
+    from tokenmill.doctor import DoctorReport
+
+_MARKS = {
+    "ok": "[green]ok[/green]     ",
+    "to do": "[red]to do[/red]  ",
+    "unknown": "[yellow]unknown[/yellow]",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add `doctor` to the command line.
+
+    Args:
+        app: The application.
+    """
+    app.command("doctor")(doctor)
+
+
+def doctor(
+    stack: Annotated[str, typer.Argument(help="section of the settings file")] = "chat",
+    settings: Annotated[Path, typer.Option(help="settings file")] = Path("tokenmill.toml"),
+    as_json: JsonFlag = False,
+) -> None:
+    """List what is still to do before deploying to a real account, each with the command that does it.
+
+    Exit code 0: nothing; 1: something is to do or could not be told; 2: bad input.
+    """
+    import boto3
+
+    from tokenmill.doctor import diagnose
+
+    chosen = section(settings, stack)
+    session = boto3.Session(region_name=chosen.region)
+    screen = console()
+    if as_json or not screen.is_terminal:
+        report = diagnose(chosen, session=session, folder=settings.parent)
+    else:
+        with screen.status("looking") as status:
+            report = diagnose(
+                chosen,
+                session=session,
+                folder=settings.parent,
+                progress=lambda what: status.update(f"looking at {what}"),
+            )
+    if as_json:
+        print_json(
+            {
+                "schema": 1,
+                "stack": report.stack,
+                "region": report.region,
+                "exit_code": report.exit_code,
+                "items": [dataclasses.asdict(item) for item in report.items],
+            }
+        )
+    else:
+        _print(report)
+    raise typer.Exit(report.exit_code)
+
+
+def section(path: Path, stack: str) -> StackSettings:
+    """Return one section of a settings file.
+
+    Args:
+        path: The settings file.
+        stack: The section's name.
+
+    Raises:
+        TokenmillError: The file is missing or wrong, or has no such section.
+    """
+    from tokenmill.core.settings import load_settings
+
+    sections = load_settings(path)
+    if stack not in sections:
+        raise TokenmillError(f"{path} has no section {stack!r}; it has {', '.join(sections)}")
+    return sections[stack]
+
+
+def _print(report: DoctorReport) -> None:
+    from rich.markup import escape
+
+    screen = console()
+    screen.print(f"{report.stack} in {report.region}", markup=False)
+    for item in report.items:
+        when = " (after the deploy)" if item.after_deploy else ""
+        screen.print(f"  {_MARKS[item.state]} {escape(f'{item.name}: {item.detail}{when}')}")
+        if item.command:
+            screen.print(f"          -> {escape(item.command)}")
+    remaining = len(report.remaining)
+    verdict = "nothing is to do before the deploy" if not remaining else f"{remaining} to do or to look at"
+    screen.print(verdict, markup=False)

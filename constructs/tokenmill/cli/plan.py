@@ -1,0 +1,229 @@
+"""`tokenmill plan`: what to run a model on, at which cost, and why not on anything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tokenmill.cli._output import JsonFlag, console, print_json
+from tokenmill.core.errors import NoPlanError, TokenmillError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tokenmill.core.plan import Candidate, Plan
+    from tokenmill.core.settings import StackSettings
+    from tokenmill.planner.difference import Change
+
+TEXT_WIDTH = 118
+SETTINGS_FILE = Path("tokenmill.toml")
+
+StackArgument = Annotated[str, typer.Argument(help="section of the settings file: chat, rag or batch")]
+SettingsOption = Annotated[Path, typer.Option("--settings", help="settings file; the plan stands beside it")]
+ModelOption = Annotated[str | None, typer.Option("--model", help="path of a config.json, or a catalog name")]
+RpsOption = Annotated[float | None, typer.Option("--rps", help="requests a second at the peak hour")]
+InputOption = Annotated[int | None, typer.Option("--input-tokens", help="mean prompt, tokens")]
+OutputOption = Annotated[int | None, typer.Option("--output-tokens", help="mean answer, tokens")]
+TtftOption = Annotated[float | None, typer.Option("--ttft-ms", help="time to first token, ms")]
+ItlOption = Annotated[float | None, typer.Option("--itl-ms", help="inter-token latency, ms")]
+RegionOption = Annotated[str | None, typer.Option("--region", help="AWS region of prices and images")]
+InstanceOption = Annotated[
+    list[str] | None, typer.Option("--instance", help="instance type or pattern; may be repeated")
+]
+PriceOption = Annotated[list[str] | None, typer.Option("--price", help="TYPE=USD an hour; may be repeated")]
+WriteFlag = Annotated[bool, typer.Option("--write", help="write the plan file")]
+DiffFlag = Annotated[bool, typer.Option("--diff", help="show what a new plan would change")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command.
+
+    Args:
+        app: The command line application.
+    """
+    app.command("plan")(plan)
+
+
+def plan(
+    stack: StackArgument = "chat",
+    settings: SettingsOption = SETTINGS_FILE,
+    model: ModelOption = None,
+    rps: RpsOption = None,
+    input_tokens: InputOption = None,
+    output_tokens: OutputOption = None,
+    ttft_ms: TtftOption = None,
+    itl_ms: ItlOption = None,
+    region: RegionOption = None,
+    instance: InstanceOption = None,
+    price: PriceOption = None,
+    write: WriteFlag = False,
+    diff: DiffFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Rank every way to run a model that meets the goals by cost, and say why the others do not."""
+    if write and diff:
+        raise TokenmillError("--write and --diff exclude each other; look with --diff, accept with --write")
+    overrides: dict[str, object] = {
+        "model": model,
+        "region": region,
+        "traffic.requests_per_second": rps,
+        "traffic.input_tokens": input_tokens,
+        "traffic.output_tokens": output_tokens,
+        "slo.ttft_ms": ttft_ms,
+        "slo.itl_ms": itl_ms,
+        "limits.instances": instance or None,
+    }
+    given = {key: value for key, value in overrides.items() if value is not None}
+    section = _section(stack, settings, given, write=write)
+    if not section.needs_plan:
+        _no_plan_needed(section, as_json=as_json)
+        return
+    _plan(section, _prices(price or []), write=write, diff=diff, as_json=as_json)
+
+
+def _plan(
+    section: StackSettings, prices: dict[str, float], *, write: bool, diff: bool, as_json: bool
+) -> None:
+    from tokenmill.core.plan import Plan
+    from tokenmill.planner import plan_for
+    from tokenmill.planner.difference import changes
+
+    old = Plan.read(section.plan_path) if diff else None
+    made = plan_for(section, prices=prices)
+    if old is not None:
+        _show_changes(section.plan_path, changes(old, made), as_json=as_json)
+        return
+    if as_json:
+        print_json({"hash": made.hash, **made.to_json()})
+        if not made.candidates:
+            raise typer.Exit(NoPlanError.exit_code)
+    else:
+        _show(made)
+    if write:
+        made.write(section.plan_path)
+        if not as_json:
+            console().print(f"wrote {section.plan_path} (plan {made.hash})")
+
+
+def _section(stack: str, path: Path, given: dict[str, object], *, write: bool) -> StackSettings:
+    from tokenmill.core.settings import load_settings, settings_from
+
+    if write and given:
+        keys = ", ".join(f"{stack}.{key}" for key in given)
+        raise TokenmillError(
+            f"--write takes its inputs from {path}, so that plan and settings agree; set {keys} there"
+        )
+    if not path.exists() and given:
+        return settings_from(stack, path, given)
+    context = {f"tokenmill:{stack}.{key}": value for key, value in given.items()}
+    sections = load_settings(path, context=context)
+    if stack not in sections:
+        raise TokenmillError(f"{path} has no section [{stack}]; it has {', '.join(sections)}")
+    return sections[stack]
+
+
+def _prices(texts: list[str]) -> dict[str, float]:
+    prices = {}
+    for text in texts:
+        name, sign, usd = text.partition("=")
+        try:
+            prices[name] = float(usd)
+        except ValueError:
+            sign = ""
+        if not sign:
+            raise TokenmillError(f"--price must be TYPE=USD, such as ml.inf2.8xlarge=2.36, got {text!r}")
+    return prices
+
+
+def _no_plan_needed(section: StackSettings, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"stack": section.stack, "backend": section.backend, "plan": None})
+        return
+    console().print(f"{section.stack} runs on {section.backend}, which needs no instances and so no plan")
+
+
+def _show(made: Plan) -> None:
+    out = console()
+    model, load, slo = made.model, made.workload, made.slo
+    out.print(
+        f"{model.id}: {model.parameters / 1e9:.2f} billion parameters, "
+        f"{model.kv_bytes_per_token / 1024:.0f} KiB of KV cache a token"
+    )
+    out.print(
+        f"{load.requests_per_second:g} requests/s of {load.input_tokens} + {load.output_tokens} tokens "
+        f"in {made.region}; goals at p{slo.percentile:g}: first token {slo.ttft_ms:g} ms, "
+        f"{slo.itl_ms:g} ms between tokens"
+    )
+    # a table squeezed into a narrow terminal or a log file cannot be read at all
+    out.width = max(out.width, TEXT_WIDTH)
+    if made.candidates:
+        out.print(_candidate_table(made))
+        for note in made.candidates[0].notes:
+            out.print(f"note on {made.candidates[0].instance_type}: {note}")
+    out.print(_rejection_table(made))
+    if not made.candidates:
+        raise NoPlanError(made.nearest_miss)
+
+
+def _candidate_table(made: Plan) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, title="meets the goals, cheapest first", title_justify="left", pad_edge=False)
+    for name in ("instance type", "fleet", "batch", "ITL ms", "TTFT ms", "load", "USD/h", "USD/M tokens"):
+        table.add_column(
+            name, no_wrap=True, justify="left" if name in ("instance type", "fleet") else "right"
+        )
+    for item in made.candidates:
+        table.add_row(
+            item.instance_type,
+            f"{item.instances} with {item.capacity.initial} x {item.cores_per_copy} cores",
+            str(item.max_sequences),
+            f"{item.itl_ms:.0f} ({item.itl_ms_low:.0f}-{item.itl_ms_high:.0f})",
+            f"{item.ttft_ms:,.0f} ({item.ttft_ms_low:,.0f}-{item.ttft_ms_high:,.0f})",
+            f"{item.utilization_percent:.0f} %",
+            *_cost(item),
+        )
+    return table
+
+
+def _cost(item: Candidate) -> tuple[str, str]:
+    if item.usd_per_hour is not None and item.usd_per_million_tokens is not None:
+        return f"{item.usd_per_hour:,.2f}", f"{item.usd_per_million_tokens:,.2f}"
+    if item.break_even_usd_per_hour is None:
+        return "no price", ""
+    return "no price", f"even at {item.break_even_usd_per_hour:,.2f}/h"
+
+
+def _rejection_table(made: Plan) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, title="rejected", title_justify="left", pad_edge=False)
+    table.add_column("instance type", no_wrap=True)
+    table.add_column("cores", justify="right", no_wrap=True)
+    table.add_column("reason", no_wrap=True)
+    table.add_column("")
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for item in made.rejections:
+        tensor = "" if item.tensor_parallel is None else str(item.tensor_parallel)
+        groups.setdefault((tensor, item.code, item.reason), []).append(item.instance_type)
+    for (tensor, code, reason), names in groups.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        table.add_row(f"{names[0]}{more}", tensor, code, reason)
+    return table
+
+
+def _show_changes(path: Path, found: tuple[Change, ...], *, as_json: bool) -> None:
+    from tokenmill.core._codec import encode
+
+    if as_json:
+        print_json({"plan": str(path), "changes": encode(found)})
+        return
+    out = console()
+    if not found:
+        out.print(f"a new plan would change nothing in {path}")
+        return
+    for change in found:
+        mark = " (changes what runs)" if change.replaces_fleet else ""
+        out.print(f"{change.what}: {change.old} -> {change.new}{mark}")

@@ -1,0 +1,158 @@
+"""Checks one section of tokenmill.toml against what is allowed, collecting every complaint."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tokenmill.core.errors import TokenmillError
+from tokenmill.core.workload import Limits, Slo, Workload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STACKS = ("chat", "rag", "batch")
+BACKENDS = ("sagemaker", "bedrock")
+PROFILES = ("dev", "prod")
+COMPLIANCE_PACKS = ("AwsSolutions", "NIST80053R5", "HIPAASecurity", "PCIDSS321", "Serverless")
+PROD_MIN_COPIES = 2
+REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a key takes: how to say it, how to test it."""
+
+    says: str
+    holds: Callable[[Any], bool]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+STRING = Kind("a text", lambda value: isinstance(value, str) and bool(value))
+NUMBER = Kind("a number", _is_number)
+WHOLE = Kind("a whole number", lambda value: type(value) is int)
+FLAG = Kind("true or false", lambda value: isinstance(value, bool))
+STRINGS = Kind("a list of texts", _is_strings)
+TABLE = Kind("a table", lambda value: isinstance(value, dict))
+ONE_OF_BACKENDS = Kind(f"one of {', '.join(BACKENDS)}", lambda value: value in BACKENDS)
+ONE_OF_PROFILES = Kind(f"one of {', '.join(PROFILES)}", lambda value: value in PROFILES)
+A_REGION = Kind(
+    "an AWS region such as us-east-1",
+    lambda value: isinstance(value, str) and REGION.fullmatch(value) is not None,
+)
+PACKS = Kind(
+    f"true, false, or a list of {', '.join(COMPLIANCE_PACKS)}",
+    lambda value: (
+        isinstance(value, bool) or (_is_strings(value) and all(item in COMPLIANCE_PACKS for item in value))
+    ),
+)
+
+SECTION = {
+    "model": STRING,
+    "backend": ONE_OF_BACKENDS,
+    "region": A_REGION,
+    "traffic": TABLE,
+    "slo": TABLE,
+    "limits": TABLE,
+    "profile": ONE_OF_PROFILES,
+    "compliance": PACKS,
+}
+TRAFFIC = {"requests_per_second": NUMBER, "input_tokens": WHOLE, "output_tokens": WHOLE}
+SLO = {"ttft_ms": NUMBER, "itl_ms": NUMBER, "percentile": NUMBER}
+LIMITS = {
+    "instances": STRINGS,
+    "context_tokens": WHOLE,
+    "max_instances": WHOLE,
+    "min_copies": WHOLE,
+    "target_utilization_percent": NUMBER,
+    "max_sequences": WHOLE,
+    "allow_unpriced": FLAG,
+}
+
+
+def read_section(name: str, section: object, problems: list[str]) -> dict[str, Any] | None:
+    """Return the checked fields of a section, or None after adding what is wrong to the problems.
+
+    Args:
+        name: The section's name.
+        section: What the TOML file holds there.
+        problems: Complaints so far; new ones are added.
+    """
+    before = len(problems)
+    if name not in STACKS:
+        problems.append(f"unknown section [{name}]; {_nearest(name, STACKS)}")
+        return None
+    if not isinstance(section, dict):
+        problems.append(f"{name} must be a section [{name}], got {section!r}")
+        return None
+    _check(name, section, SECTION, ("model", "region", "traffic", "slo"), problems)
+    profile = section.get("profile", "dev")
+    given = section.get("limits", {})
+    least = {"min_copies": PROD_MIN_COPIES if profile == "prod" else 1}
+    limits = least | given if isinstance(given, dict) else given
+    workload = _value(Workload, f"{name}.traffic", section.get("traffic"), TRAFFIC, tuple(TRAFFIC), problems)
+    slo = _value(Slo, f"{name}.slo", section.get("slo"), SLO, ("ttft_ms", "itl_ms"), problems)
+    allowed = _value(Limits, f"{name}.limits", limits, LIMITS, (), problems)
+    if len(problems) > before:
+        return None
+    compliance = section.get("compliance", False)
+    return {
+        "model": section["model"],
+        "backend": section.get("backend", "sagemaker"),
+        "region": section["region"],
+        "workload": workload,
+        "slo": slo,
+        "limits": allowed,
+        "profile": profile,
+        "compliance": tuple(compliance) if isinstance(compliance, list) else compliance,
+    }
+
+
+def _check(
+    where: str, table: dict[str, Any], kinds: dict[str, Kind], required: tuple[str, ...], problems: list[str]
+) -> bool:
+    before = len(problems)
+    for key, value in table.items():
+        if key not in kinds:
+            problems.append(f"unknown key {where}.{key}; {_nearest(key, tuple(kinds))}")
+        elif not kinds[key].holds(value):
+            problems.append(f"{where}.{key} must be {kinds[key].says}, got {value!r}")
+    for key in required:
+        if key not in table:
+            problems.append(f"missing key {where}.{key}; it must be {kinds[key].says}")
+    return len(problems) == before
+
+
+def _value(
+    cls: Callable[..., Any],
+    where: str,
+    table: Any,
+    kinds: dict[str, Kind],
+    required: tuple[str, ...],
+    problems: list[str],
+) -> Any:
+    if not isinstance(table, dict):
+        return None
+    if not _check(where, table, kinds, required, problems):
+        return None
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    try:
+        return cls(**fields)
+    except TokenmillError as error:
+        problems.append(f"{where}.{error}")
+        return None
+
+
+def _nearest(key: str, allowed: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{hint}allowed: {', '.join(allowed)}"

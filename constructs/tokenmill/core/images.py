@@ -1,0 +1,177 @@
+"""Serving images: which container runs on which accelerator, from which registry, on which host image."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from tokenmill.core._codec import decode
+from tokenmill.core.errors import TokenmillError
+
+if TYPE_CHECKING:
+    from tokenmill.core.instances import InstanceType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingImage:
+    """One container image and what it needs under it.
+
+    Args:
+        key: Short name that plans use, such as "hf-vllm-neuronx".
+        repository: Repository in the registry, or a full public repository.
+        tag: Pinned tag.
+        registry_accounts: Account of the private registry by region; empty for a public image.
+        accelerators: Accelerator names that it serves on.
+        architectures: Model classes that it serves.
+        quantizations: Weight formats that it loads besides plain ones.
+        driver_needed: Driver that the software in the image was released with.
+        host_ami: `InferenceAmiVersion` of the endpoint configuration that fits it.
+        host_driver: Driver that AWS documents for that host image (Amazon SageMaker API Reference:
+            "ProductionVariant").
+        status: "documented", or "experimental" where no source shows image and host image together.
+        status_reason: Why, in one clause.
+        environment_style: Prefix of its environment variables: "SM_ON_" or "OPTION_".
+        servable: Whether a SageMaker endpoint can start it as it is.
+        static_batch: Whether batch and sequence length are compiled in and paid in full.
+        source: Where the row stands.
+        source_date: When it stood there.
+    """
+
+    key: str
+    repository: str
+    tag: str
+    registry_accounts: dict[str, str] = field(hash=False)
+    accelerators: tuple[str, ...]
+    architectures: tuple[str, ...]
+    quantizations: tuple[str, ...]
+    driver_needed: str
+    host_ami: str
+    host_driver: str
+    status: str
+    status_reason: str
+    environment_style: str
+    servable: bool
+    static_batch: bool
+    source: str
+    source_date: str
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Regions whose registry holds the image."""
+        return tuple(sorted(self.registry_accounts))
+
+    def registry_account(self, region: str) -> str:
+        """Return the account whose registry holds the image in a region.
+
+        Args:
+            region: AWS region, such as "us-east-1".
+
+        Raises:
+            TokenmillError: The image is not in that region.
+        """
+        if region not in self.registry_accounts:
+            regions = ", ".join(self.regions) or "none"
+            raise TokenmillError(f"image {self.key} is not in region {region!r}; regions with it: {regions}")
+        return self.registry_accounts[region]
+
+    def uri(self, region: str) -> str:
+        """Return the image's full name in a region.
+
+        Args:
+            region: AWS region, such as "us-east-1".
+
+        Raises:
+            TokenmillError: The image is not in that region.
+        """
+        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        registry = f"{self.registry_account(region)}.dkr.ecr.{region}.{suffix}"
+        return f"{registry}/{self.repository}:{self.tag}"
+
+    def environment(
+        self, *, model: str, max_sequences: int, context_tokens: int, tensor_parallel: int
+    ) -> dict[str, str]:
+        """Return the container's environment for one copy of a model.
+
+        "SM_ON_" variables become flags of `optimum-cli neuron serve` (huggingface/optimum-neuron v0.4.5,
+        docker/vllm/Dockerfile and optimum/commands/neuron/serve.py); an empty value makes a flag without
+        argument, which `--allow_non_cached_model` is. "OPTION_" variables are Large Model Inference options
+        (deepjavalibrary/djl-serving: "LMI environment variable instruction").
+
+        Args:
+            model: Name on the Hugging Face Hub, or a folder in the container.
+            max_sequences: Sequences that run together.
+            context_tokens: Prompt plus answer of one sequence, in tokens.
+            tensor_parallel: Cores (or GPUs) of one copy.
+
+        Raises:
+            TokenmillError: The image has no serving entrypoint.
+        """
+        if self.environment_style == "SM_ON_":
+            return {
+                "SM_ON_MODEL": model,
+                "SM_ON_BATCH_SIZE": str(max_sequences),
+                "SM_ON_SEQUENCE_LENGTH": str(context_tokens),
+                "SM_ON_TENSOR_PARALLEL_SIZE": str(tensor_parallel),
+                "SM_ON_ALLOW_NON_CACHED_MODEL": "",
+            }
+        if self.environment_style == "OPTION_":
+            return {
+                "HF_MODEL_ID": model,
+                "OPTION_MAX_ROLLING_BATCH_SIZE": str(max_sequences),
+                "OPTION_MAX_MODEL_LEN": str(context_tokens),
+                "OPTION_TENSOR_PARALLEL_DEGREE": str(tensor_parallel),
+            }
+        raise TokenmillError(f"image {self.key} has no environment contract: {self.status_reason}")
+
+
+@functools.cache
+def _document() -> dict[str, Any]:
+    text = resources.files("tokenmill.core").joinpath("data", "images.json").read_text(encoding="utf-8")
+    document: dict[str, Any] = json.loads(text)
+    return document
+
+
+@functools.cache
+def image_catalog() -> dict[str, ServingImage]:
+    """Return every serving image by key."""
+    images = (decode(ServingImage, row, "image catalog") for row in _document()["images"])
+    return {image.key: image for image in images}
+
+
+def image_date() -> str:
+    """Return the date of the image catalog."""
+    return str(_document()["date"])
+
+
+def image(key: str) -> ServingImage:
+    """Return one serving image.
+
+    Args:
+        key: Its short name.
+
+    Raises:
+        TokenmillError: No such image.
+    """
+    catalog = image_catalog()
+    if key not in catalog:
+        raise TokenmillError(f"unknown serving image {key!r}; known: {', '.join(catalog)}")
+    return catalog[key]
+
+
+def serving_image(instance: InstanceType, region: str | None = None) -> ServingImage:
+    """Return the image that serves on an instance type.
+
+    Args:
+        instance: The instance type.
+        region: AWS region that must have it; None does not check (a region known only at deployment).
+
+    Raises:
+        TokenmillError: The image is not in that region.
+    """
+    found = next(i for i in image_catalog().values() if instance.accelerator.name in i.accelerators)
+    if region is not None and found.servable:
+        found.registry_account(region)
+    return found

@@ -1,0 +1,203 @@
+"""Accelerators and the instance types that SageMaker hosting offers with them, with prices by region."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import difflib
+import functools
+from dataclasses import dataclass, field
+from importlib import resources
+
+from tokenmill.core.errors import TokenmillError
+
+CATALOG_DATE = "2026-08-21"
+PRICE_MAX_AGE_DAYS = 180
+GIB = 1024**3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accelerator:
+    """One chip (Neuron device or GPU).
+
+    Args:
+        name: "Inferentia2", "H100" and so on.
+        vendor: Who makes it.
+        kind: "neuron" or "gpu".
+        cores_per_chip: Logical NeuronCores of a chip; 1 for a GPU.
+        memory_gib: Memory of a chip, in GiB.
+        bandwidth_gb_s: Memory bandwidth of a chip, in 1e9 bytes a second.
+        bf16_tflops: Dense bfloat16 throughput of a chip, in 1e12 operations a second.
+        fast_interconnect: Whether chips of an instance talk over NeuronLink or NVLink rather than PCIe.
+        core_groups: Cores that may work together where the topology allows only some; empty for any number.
+        quantizations: Weight formats that it computes with besides plain ones.
+        source: Where the numbers stand.
+        source_date: When they stood there.
+    """
+
+    name: str
+    vendor: str
+    kind: str
+    cores_per_chip: int
+    memory_gib: float
+    bandwidth_gb_s: float
+    bf16_tflops: float
+    fast_interconnect: bool
+    core_groups: tuple[int, ...]
+    quantizations: tuple[str, ...]
+    source: str
+    source_date: str
+
+    @property
+    def memory_bytes_per_core(self) -> float:
+        """Memory that one core may use, in bytes."""
+        return self.memory_gib * GIB / self.cores_per_chip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What an hour of an instance costs on demand, in one region.
+
+    Args:
+        usd_per_hour: US dollars an hour.
+        source: Where the price stands, or "given on the command line".
+        source_date: When it stood there, as YYYY-MM-DD; empty for a price that the user gave.
+    """
+
+    usd_per_hour: float
+    source: str
+    source_date: str
+
+    def stale(self, today: datetime.date) -> bool:
+        """Return whether the price is older than 180 days.
+
+        Args:
+            today: The day to measure from.
+        """
+        if not self.source_date:
+            return False
+        age = today - datetime.date.fromisoformat(self.source_date)
+        return age.days > PRICE_MAX_AGE_DAYS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceType:
+    """One hosting instance type.
+
+    Args:
+        name: Hosting name, such as "ml.inf2.8xlarge".
+        family: Its family, such as "inf2".
+        accelerator: The chip in it.
+        chips: Chips in it.
+        vcpu: Virtual CPUs.
+        host_memory_gib: Memory of the host, in GiB.
+        local_nvme: Whether it has instance store volumes; SageMaker refuses an endpoint configuration with a
+            KMS key for such types (Amazon SageMaker API Reference: "CreateEndpointConfig", KmsKeyId).
+        source: Where the row stands.
+        source_date: When it stood there.
+        prices: On-demand hosting price by region; a region that is absent has no known price.
+    """
+
+    name: str
+    family: str
+    accelerator: Accelerator
+    chips: int
+    vcpu: int
+    host_memory_gib: int
+    local_nvme: bool
+    source: str
+    source_date: str
+    prices: dict[str, Price] = field(hash=False)
+
+    @property
+    def cores(self) -> int:
+        """Logical NeuronCores, or GPUs."""
+        return self.chips * self.accelerator.cores_per_chip
+
+    @property
+    def accelerator_memory_gib(self) -> float:
+        """Memory of all chips, in GiB."""
+        return self.chips * self.accelerator.memory_gib
+
+    def price(self, region: str) -> Price | None:
+        """Return the price in a region, or None where none is known; another region's price is never used.
+
+        Args:
+            region: AWS region, such as "us-east-1".
+        """
+        return self.prices.get(region)
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    text = resources.files("tokenmill.core").joinpath("data", name).read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+@functools.cache
+def accelerator_catalog() -> dict[str, Accelerator]:
+    """Return every known accelerator by name."""
+    return {
+        row["name"]: Accelerator(
+            name=row["name"],
+            vendor=row["vendor"],
+            kind=row["kind"],
+            cores_per_chip=int(row["cores_per_chip"]),
+            memory_gib=float(row["memory_gib"]),
+            bandwidth_gb_s=float(row["bandwidth_gb_s"]),
+            bf16_tflops=float(row["bf16_tflops"]),
+            fast_interconnect=row["fast_interconnect"] == "true",
+            core_groups=tuple(int(group) for group in row["core_groups"].split(";") if group),
+            quantizations=tuple(filter(None, row["quantizations"].split(";"))),
+            source=row["source"],
+            source_date=row["source_date"],
+        )
+        for row in _rows("accelerators.csv")
+    }
+
+
+@functools.cache
+def instance_catalog() -> dict[str, InstanceType]:
+    """Return every instance type that SageMaker hosting accepts and the planner knows, by name."""
+    prices: dict[str, dict[str, Price]] = {}
+    for row in _rows("prices.csv"):
+        prices.setdefault(row["name"], {})[row["region"]] = Price(
+            usd_per_hour=float(row["usd_per_hour"]), source=row["source"], source_date=row["source_date"]
+        )
+    accelerators = accelerator_catalog()
+    return {
+        row["name"]: InstanceType(
+            name=row["name"],
+            family=row["family"],
+            accelerator=accelerators[row["accelerator"]],
+            chips=int(row["chips"]),
+            vcpu=int(row["vcpu"]),
+            host_memory_gib=int(row["host_memory_gib"]),
+            local_nvme=row["local_nvme"] == "true",
+            source=row["source"],
+            source_date=row["source_date"],
+            prices=prices.get(row["name"], {}),
+        )
+        for row in _rows("instances.csv")
+    }
+
+
+@functools.cache
+def price_date() -> str:
+    """Return the date of the newest price in the catalog."""
+    return max(price.source_date for item in instance_catalog().values() for price in item.prices.values())
+
+
+def instance_type(name: str) -> InstanceType:
+    """Return one instance type.
+
+    Args:
+        name: Hosting name, such as "ml.inf2.8xlarge".
+
+    Raises:
+        TokenmillError: The type is not in the catalog; the message names the nearest ones.
+    """
+    catalog = instance_catalog()
+    if name not in catalog:
+        near = difflib.get_close_matches(name, catalog, n=3, cutoff=0.4) or sorted(catalog)
+        raise TokenmillError(f"unknown instance type {name!r}; nearest known: {', '.join(near)}")
+    return catalog[name]

@@ -1,0 +1,237 @@
+"""tokenmill.toml: one section a stack, every mistake reported at once."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tokenmill.core._settings_reader import COMPLIANCE_PACKS, STACKS, read_section
+from tokenmill.core.errors import SettingsError, TokenmillError
+from tokenmill.core.model_catalog import model_file
+from tokenmill.core.model_spec import ModelSpec, read_config
+from tokenmill.core.plan import Plan, input_hash
+from tokenmill.core.versions import catalog_versions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from tokenmill.core.workload import Limits, Slo, Workload
+
+CONTEXT_PREFIX = "tokenmill:"
+SAGEMAKER = "sagemaker"
+BEDROCK = "bedrock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackSettings:
+    """One section of tokenmill.toml, checked.
+
+    Args:
+        stack: Its name: "chat", "rag" or "batch".
+        path: The settings file; the plan stands beside it.
+        model: Path of a config.json or name in the catalog; for Bedrock the Bedrock model id.
+        backend: "sagemaker" or "bedrock".
+        region: AWS region.
+        workload: What must be carried.
+        slo: How fast it must answer.
+        limits: What the search may choose from.
+        profile: "dev" or "prod".
+        compliance: True for every pack, False for none, or the names of the packs.
+    """
+
+    stack: str
+    path: Path
+    model: str
+    backend: str
+    region: str
+    workload: Workload
+    slo: Slo
+    limits: Limits
+    profile: str
+    compliance: bool | tuple[str, ...]
+
+    @property
+    def compliance_packs(self) -> tuple[str, ...]:
+        """Names of the packs that the stack must meet."""
+        if isinstance(self.compliance, tuple):
+            return self.compliance
+        return COMPLIANCE_PACKS if self.compliance else ()
+
+    @property
+    def plan_path(self) -> Path:
+        """The plan file beside the settings file, such as chat.plan.json."""
+        return self.path.parent / f"{self.stack}.plan.json"
+
+    @property
+    def needs_plan(self) -> bool:
+        """Whether the backend runs on instances that a plan must choose."""
+        return self.backend == SAGEMAKER
+
+    @property
+    def model_path(self) -> Path:
+        """The config.json of the model.
+
+        Raises:
+            TokenmillError: Neither a file nor in the catalog.
+        """
+        return model_file(self.model, self.path.parent)
+
+    @property
+    def input_hash(self) -> str:
+        """Digest of the model file, traffic, goals, region, limits and backend.
+
+        Raises:
+            TokenmillError: The model file cannot be read.
+        """
+        spec = ModelSpec.from_hf_config(self.model_path)
+        return input_hash(
+            model_id=spec.id,
+            model_config=read_config(self.model_path),
+            workload=self.workload,
+            slo=self.slo,
+            region=self.region,
+            limits=self.limits,
+            backend=self.backend,
+        )
+
+
+ChatSettings = StackSettings
+
+
+def load_settings(path: Path, *, context: Mapping[str, Any] | None = None) -> dict[str, StackSettings]:
+    """Return the sections of a settings file by stack name.
+
+    Args:
+        path: The file, usually tokenmill.toml.
+        context: CDK context; "tokenmill:chat.region" overrides the key of that name, and values are read as
+            TOML where they are TOML. Keys that name no stack are left alone.
+
+    Raises:
+        TokenmillError: The file is missing or not TOML (with line and column).
+        SettingsError: One line for every key that is unknown, missing or wrong.
+    """
+    return _sections(path, _parse(path), context or {})
+
+
+def settings_from(stack: str, path: Path, keys: Mapping[str, Any]) -> StackSettings:
+    """Return settings that stand in no file.
+
+    Args:
+        stack: Name of the section they stand for.
+        path: Where the file would be; paths of models start from its folder.
+        keys: Values by dotted key, such as "traffic.requests_per_second".
+
+    Raises:
+        SettingsError: One line for every key that is unknown, missing or wrong.
+    """
+    context = {f"{CONTEXT_PREFIX}{stack}.{key}": value for key, value in keys.items()}
+    if stack not in STACKS:
+        raise SettingsError([f"unknown stack {stack!r}; allowed: {', '.join(STACKS)}"])
+    return _sections(path, {}, context)[stack]
+
+
+def _sections(path: Path, document: dict[str, Any], context: Mapping[str, Any]) -> dict[str, StackSettings]:
+    problems: list[str] = []
+    for key, value in context.items():
+        _override(document, key, value, problems)
+    if not document and not problems:
+        problems.append(f"{path} has no section; add [chat] with model, region, traffic and slo")
+    sections = {}
+    for name, section in document.items():
+        fields = read_section(name, section, problems)
+        if fields is not None:
+            settings = StackSettings(stack=name, path=path, **fields)
+            problems += _model_problems(settings)
+            sections[name] = settings
+    if problems:
+        raise SettingsError(problems)
+    return sections
+
+
+def read_plan(settings: StackSettings) -> tuple[Plan, tuple[str, ...]]:
+    """Return the committed plan of a stack, and warnings where only catalogs have changed since.
+
+    Args:
+        settings: The stack's settings.
+
+    Raises:
+        TokenmillError: The plan is missing, cannot be read, or was made from other inputs; the message names
+            the command that writes it.
+    """
+    if not settings.needs_plan:
+        raise TokenmillError(f"{settings.stack} runs on {settings.backend}, which needs no plan")
+    command = f"tokenmill plan {settings.stack} --write"
+    if not settings.plan_path.exists():
+        raise TokenmillError(f"plan file {settings.plan_path} does not exist; run: {command}")
+    plan = Plan.read(settings.plan_path)
+    if plan.input_hash != settings.input_hash:
+        raise TokenmillError(
+            f"plan file {settings.plan_path} was made from other inputs than {settings.path} has now "
+            f"(model file, traffic, slo, region, limits or backend); see what changes with: "
+            f"tokenmill plan {settings.stack} --diff; accept it with: {command}"
+        )
+    current = catalog_versions()
+    changed = [
+        f"{name} {plan.versions.get(name, 'none')} -> {version}"
+        for name, version in current.items()
+        if plan.versions.get(name) != version
+    ]
+    if not changed:
+        return plan, ()
+    return plan, (
+        f"{settings.plan_path} was made with other catalogs ({', '.join(changed)}); it still holds; "
+        f"see what a new plan would change with: tokenmill plan {settings.stack} --diff",
+    )
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TokenmillError(
+            f"settings file {path} does not exist; write one with a [chat] section"
+        ) from None
+    except UnicodeDecodeError:
+        raise TokenmillError(f"settings file {path} is not text") from None
+    except tomllib.TOMLDecodeError as error:
+        message = str(error)
+        raise TokenmillError(f"settings file {path} is not TOML: {message[0].lower()}{message[1:]}") from None
+
+
+def _override(document: dict[str, Any], key: str, value: object, problems: list[str]) -> None:
+    name, *keys = key.removeprefix(CONTEXT_PREFIX).split(".")
+    if not key.startswith(CONTEXT_PREFIX) or name not in STACKS:
+        return
+    if not keys:
+        problems.append(f"context {key} must name a key, such as {CONTEXT_PREFIX}{name}.region")
+        return
+    table = document.setdefault(name, {})
+    for part in keys[:-1]:
+        table = table.setdefault(part, {}) if isinstance(table, dict) else None
+    if not isinstance(table, dict):
+        problems.append(f"context {key} goes through a key that is not a table")
+        return
+    table[keys[-1]] = _toml_value(value)
+
+
+def _toml_value(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return value
+
+
+def _model_problems(settings: StackSettings) -> list[str]:
+    if not settings.needs_plan:
+        return []
+    try:
+        path = settings.model_path
+    except TokenmillError as error:
+        return [f"{settings.stack}.model: {error}"]
+    if path.is_dir():
+        return [f"{settings.stack}.model: {settings.model!r} is a folder; name the config.json in it"]
+    return []

@@ -1,0 +1,133 @@
+"""The real CDK CLI, run against the local cloud: its own home, the machine's jsii cache."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tokenmill.core.errors import TokenmillError
+from tokenmill.local.environment import cdk_path
+from tokenmill.local.processes import Child
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tokenmill.local.progress import Step, Steps
+
+_JSII_CACHE = "JSII_RUNTIME_PACKAGE_CACHE_ROOT"
+_POLL_SECONDS = 0.05
+
+
+def jsii_cache() -> str:
+    """Return jsii's package cache of this user, which is slow to fill and safe to share."""
+    if _JSII_CACHE in os.environ:
+        return os.environ[_JSII_CACHE]
+    if platform.system() == "Darwin":
+        return str(Path.home() / "Library" / "Caches" / "com.amazonaws.jsii")
+    return str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aws" / "jsii")
+
+
+def cli_environment(state: Path, *, endpoint: str, account: str, region: str) -> dict[str, str]:
+    """Return the environment in which the CLI sees the local cloud and nothing of the user's accounts.
+
+    Args:
+        state: Folder of the local state, which holds the home.
+        endpoint: The cloud's AWS endpoint.
+        account: Account id, which is the access key too.
+        region: Default region.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDK_"))}
+    home = state / "home"
+    home.mkdir(parents=True, exist_ok=True)
+    return {
+        **kept,
+        "HOME": str(home),
+        _JSII_CACHE: jsii_cache(),
+        "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "1",
+        "NODE_NO_WARNINGS": "1",
+        "CDK_DISABLE_VERSION_CHECK": "1",
+        "CDK_DISABLE_CLI_TELEMETRY": "true",
+        "CI": "1",
+        "NO_COLOR": "1",
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": account,
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+class CdkCommand:
+    """One run of the CLI, in a process group of its own.
+
+    Args:
+        directory: The project's folder.
+        arguments: Command and options.
+        env: Its environment.
+        log: File for its output.
+    """
+
+    def __init__(self, directory: Path, arguments: Sequence[str], *, env: dict[str, str], log: Path) -> None:
+        self.name = arguments[0]
+        self._lines: list[str] = []
+        log.unlink(missing_ok=True)
+        self.child = Child(
+            [
+                *(sys.executable, "-m", "tokenmill.local.tether"),
+                *(str(cdk_path(directory)), *arguments, "--no-notices"),
+            ],
+            env=env,
+            log=log,
+            own_session=True,
+            on_line=self._lines.append,
+            directory=directory,
+        )
+
+    def check(self) -> None:
+        """Refuse a run that failed, in the words of the app or of CloudFormation.
+
+        Raises:
+            TokenmillError: It failed.
+        """
+        self.child.stop()
+        if self.child.returncode != 0:
+            raise TokenmillError(self._explanation())
+
+    def _explanation(self) -> str:
+        errors = [line.removeprefix("error: ") for line in self._lines if line.startswith("error: ")]
+        if errors:
+            return "\n".join(errors)
+        failed = [line.split("|")[-1].strip() for line in self._lines if "_FAILED " in line and "|" in line]
+        if failed:
+            return "\n".join([f"cdk {self.name} failed:", *dict.fromkeys(failed)])
+        tail = [line for line in self._lines if line.strip()][-12:]
+        return "\n".join([f"cdk {self.name} failed (all of it is in {self.child.log}):", *tail])
+
+
+def run_all(steps: Steps, running: Sequence[tuple[Step, CdkCommand]]) -> None:
+    """Wait for commands that run side by side; when one fails, the others are stopped.
+
+    Args:
+        steps: Where their ends are shown.
+        running: The commands.
+
+    Raises:
+        TokenmillError: One failed.
+    """
+    waiting = list(running)
+    try:
+        while waiting:
+            time.sleep(_POLL_SECONDS)
+            for step, command in list(waiting):
+                if command.child.returncode is not None:
+                    waiting.remove((step, command))
+                    command.check()
+                    steps.done(step, f"cdk {command.name}")
+    finally:
+        for _, command in waiting:
+            command.child.stop()

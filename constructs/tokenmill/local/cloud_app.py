@@ -1,0 +1,191 @@
+"""The ASGI application of the local cloud: our services by their credential scope, MiniStack for the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+from tokenmill.core.errors import TokenmillError
+from tokenmill.local import bedrock
+from tokenmill.local.autoscaling import AutoScaling
+from tokenmill.local.aws_requests import AwsError, Params, Scope, dispatch
+from tokenmill.local.cloudformation import register
+from tokenmill.local.cloudwatch.alarms import next_state
+from tokenmill.local.cloudwatch.emf import metrics_of
+from tokenmill.local.sagemaker import runtime
+from tokenmill.local.sagemaker.control import STARTUP_SECONDS, SageMaker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, MutableMapping
+
+    from tokenmill.local.ministack_seams import Ministack
+    from tokenmill.local.sagemaker.fleet import ModelServers
+
+    Message = MutableMapping[str, Any]
+
+ALARM_SECONDS = 5.0
+ADMIN_PREFIX = "/_tokenmill/"
+_CREDENTIAL = re.compile(r"Credential=([^/]+)/[^/]+/([^/]+)/([^/]+)/")
+
+
+class LocalCloud:
+    """MiniStack and the services that it lacks.
+
+    Args:
+        ministack: MiniStack's modules.
+        fleet: The model servers.
+        startup_seconds: How long an instance or a copy takes to come up.
+    """
+
+    def __init__(
+        self, ministack: Ministack, fleet: ModelServers, *, startup_seconds: float = STARTUP_SECONDS
+    ) -> None:
+        self.ministack = ministack
+        self.fleet = fleet
+        self.sagemaker = SageMaker(fleet, startup_seconds=startup_seconds)
+        self.autoscaling = AutoScaling(move=self._move_into_range)
+        self.sagemaker_runtime = runtime.SageMakerRuntime(self.sagemaker, record=self._record)
+        self.bedrock_runtime = bedrock.BedrockRuntime(fleet)
+        self.components = register(ministack, self.sagemaker, self.autoscaling)
+        self.admin: dict[str, Callable[[Params], Params]] = {"faults": self._faults}
+        self._inner = ministack.app.app
+        ministack.on_log_events(self._metrics_from_logs)
+        ministack.cloudwatch._evaluate_alarm = self._evaluate
+
+    async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._inner(scope, receive, send)
+            return
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        path: str = scope["path"]
+        if path.startswith(ADMIN_PREFIX):
+            body = await _read(receive)
+            await _send(send, *await self._answer_admin(path.removeprefix(ADMIN_PREFIX), body))
+            return
+        credential = _CREDENTIAL.search(headers.get("authorization", ""))
+        service = credential.group(3) if credential else ""
+        target = headers.get("x-amz-target", "")
+        if service == "sagemaker" and runtime.PATH.match(path):
+            await self.sagemaker_runtime.invoke(
+                self._scope(credential), path, headers, await _read(receive), send
+            )
+        elif service == "sagemaker" and target:
+            await self._json(self.sagemaker, self._scope(credential), target, receive, send)
+        elif service == "application-autoscaling":
+            await self._json(self.autoscaling, self._scope(credential), target, receive, send)
+        elif service == "bedrock" and bedrock.PATH.match(path):
+            await self.bedrock_runtime.invoke(path, await _read(receive), send)
+        else:
+            await self._inner(scope, receive, send)
+
+    async def watch_alarms(self) -> None:
+        """Evaluate every alarm every five seconds; cancel the task to stop."""
+        while True:
+            await asyncio.sleep(ALARM_SECONDS)
+            for account, region, _ in [key for key, _ in self.ministack.cloudwatch._alarms.all_items()]:
+                self.ministack.enter(Scope(account, region))
+                for alarm in self.ministack.alarms():
+                    self._evaluate(alarm)
+
+    async def close(self) -> None:
+        """Stop the model servers and close the connections."""
+        await asyncio.to_thread(self.fleet.stop_all)
+        await self.sagemaker_runtime.close()
+        await self.bedrock_runtime.close()
+
+    def refresh_plans(self, scope: Scope, stack: str, components: Mapping[str, str]) -> None:
+        """Give components the plans of their stack's template, and start those again whose plan changed.
+
+        Args:
+            scope: Whose stack.
+            stack: Its name.
+            components: Names of its components by their logical ids.
+        """
+        self.ministack.enter(scope)
+        for logical_id, name in components.items():
+            self.components.remember_plan(stack, logical_id, name)
+            self.sagemaker.follow_plan(scope, name)
+
+    async def _json(
+        self, service: SageMaker | AutoScaling, scope: Scope, target: str, receive: Any, send: Any
+    ) -> None:
+        body = await _read(receive)
+        answer = dispatch(
+            service.shapes, target, body, lambda name, params: service.call(scope, name, params)
+        )
+        await _send(send, *answer)
+
+    def _scope(self, credential: re.Match[str] | None) -> Scope:
+        assert credential is not None  # a service was named
+        self.ministack.responses.set_request_account_id(credential.group(1))
+        return Scope(self.ministack.responses.get_account_id(), credential.group(2))
+
+    async def _answer_admin(self, name: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        kind = {"content-type": "application/json"}
+        if name not in self.admin:
+            return (
+                404,
+                kind,
+                json.dumps({"error": f"no admin call {name}; there are {sorted(self.admin)}"}).encode(),
+            )
+        try:
+            answer = await asyncio.to_thread(self.admin[name], json.loads(body or b"{}"))
+        except (TokenmillError, AwsError) as error:
+            return 400, kind, json.dumps({"error": str(error)}).encode()
+        return 200, kind, json.dumps(answer, default=str).encode()
+
+    def _faults(self, request: Params) -> Params:
+        scope = Scope(request["account"], request["region"])
+        self.sagemaker.fail_capacity(scope, request["insufficient_capacity"])
+        return request
+
+    def _move_into_range(self, scope: Scope, namespace: str, resource: str, low: int, high: int) -> None:
+        name = resource.removeprefix("inference-component/")
+        component = self.sagemaker.accounts[scope].components.get(name)
+        if namespace != "sagemaker" or component is None or component.status != "InService":
+            return
+        wanted = min(max(component.desired, low), high)
+        if wanted != component.desired:
+            params = {"InferenceComponentName": name, "DesiredRuntimeConfig": {"CopyCount": wanted}}
+            self.sagemaker.call(scope, "UpdateInferenceComponentRuntimeConfig", params)
+
+    def _record(
+        self, scope: Scope, name: str, value: float, unit: str, dimensions: Mapping[str, str]
+    ) -> None:
+        self.ministack.enter(scope)
+        self.ministack.cloudwatch.record_metric("AWS/SageMaker", name, value, unit, dict(dimensions))
+
+    def _metrics_from_logs(self, events: list[dict[str, Any]]) -> None:
+        for event in events:
+            for datum in metrics_of(event["message"]):
+                self.ministack.store(datum)
+
+    def _evaluate(self, alarm: dict[str, Any]) -> None:
+        now = time.time()
+        changed = next_state(alarm, self.ministack.statistic, now)
+        if changed is not None:
+            self.ministack.change_alarm(alarm, *changed, now)
+
+
+async def _read(receive: Any) -> bytes:
+    parts, more = [], True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            break
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+async def _send(send: Any, status: int, headers: Mapping[str, str], body: bytes) -> None:
+    raw = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+    raw.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})

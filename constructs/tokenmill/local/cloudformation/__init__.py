@@ -1,0 +1,60 @@
+"""CloudFormation in the local cloud: handlers for the types that MiniStack lacks or only half applies.
+
+A handler has `create(logical id, properties, stack) -> (physical id, attributes)`, `update` with the same
+outcome, and `delete`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tokenmill.local.cloudformation.others import (
+    AlarmHandler,
+    ScalableTargetHandler,
+    ScalingPolicyHandler,
+    TimeToLive,
+)
+from tokenmill.local.cloudformation.sagemaker import ComponentHandler, EndpointHandler, NamedBySageMaker
+from tokenmill.local.levels import Level, level_of
+
+if TYPE_CHECKING:
+    from tokenmill.local.autoscaling import AutoScaling
+    from tokenmill.local.ministack_seams import Ministack
+    from tokenmill.local.sagemaker.control import SageMaker
+
+BLOCKING_TYPES = ("AWS::SageMaker::Endpoint", "AWS::SageMaker::InferenceComponent")
+
+
+def register(ministack: Ministack, sagemaker: SageMaker, autoscaling: AutoScaling) -> ComponentHandler:
+    """Put the handlers into MiniStack, and take out every type that the table of levels does not declare.
+
+    Args:
+        ministack: MiniStack's modules.
+        sagemaker: The control plane.
+        autoscaling: Application Auto Scaling.
+    """
+    registry = ministack.provisioners._RESOURCE_HANDLERS
+    component = ComponentHandler(ministack, sagemaker)
+    ours: dict[str, Any] = {
+        "AWS::SageMaker::Model": NamedBySageMaker(ministack, sagemaker, "Model"),
+        "AWS::SageMaker::EndpointConfig": NamedBySageMaker(ministack, sagemaker, "EndpointConfig"),
+        "AWS::SageMaker::Endpoint": EndpointHandler(ministack, sagemaker),
+        "AWS::SageMaker::InferenceComponent": component,
+        "AWS::ApplicationAutoScaling::ScalableTarget": ScalableTargetHandler(ministack, autoscaling),
+        "AWS::ApplicationAutoScaling::ScalingPolicy": ScalingPolicyHandler(ministack, autoscaling),
+        "AWS::CloudWatch::Alarm": AlarmHandler(ministack),
+        "AWS::DynamoDB::Table": TimeToLive(ministack, registry["AWS::DynamoDB::Table"]),
+        "AWS::DynamoDB::GlobalTable": TimeToLive(ministack, registry["AWS::DynamoDB::GlobalTable"]),
+    }
+    for name, handler in ours.items():
+        registry[name] = {
+            "create": handler.create,
+            "update": handler.update,
+            "update_with_logical_id": True,
+            "delete": handler.delete,
+        }
+    for name in [name for name in registry if level_of(name).level is Level.REFUSED]:
+        del registry[name]
+    runs_elsewhere = ministack.stack_tasks._runs_on_worker_thread
+    ministack.stack_tasks._runs_on_worker_thread = lambda kind: kind in BLOCKING_TYPES or runs_elsewhere(kind)
+    return component

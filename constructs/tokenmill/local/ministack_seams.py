@@ -1,0 +1,222 @@
+"""Every private name of MiniStack that the local cloud uses, in one place; a contract test checks them.
+
+MiniStack is pinned to one version. When the pin moves, `missing_seams()` names what is gone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tokenmill.core.errors import TokenmillError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tokenmill.local.aws_requests import Scope
+    from tokenmill.local.cloudwatch.alarms import MetricQuery
+    from tokenmill.local.cloudwatch.emf import Datum
+
+VERSION = "1.5.33"
+
+_CLOUDFORMATION = "ministack.services.cloudformation"
+_CLOUDWATCH = "ministack.services.cloudwatch"
+_LOGS = "ministack.services.cloudwatch_logs"
+
+SEAMS: tuple[tuple[str, str, tuple[str, ...] | None], ...] = (
+    ("ministack.app", "app", ("scope", "receive", "send")),
+    ("ministack.core.lambda_runtime", "reset", ()),
+    ("ministack.core.responses", "get_account_id", ()),
+    ("ministack.core.responses", "get_region", ()),
+    ("ministack.core.responses", "set_request_account_id", ("access_key_id",)),
+    ("ministack.core.responses", "set_request_region", ("region",)),
+    (_CLOUDFORMATION, "_stacks", None),
+    (f"{_CLOUDFORMATION}.engine", "_parse_template", ("template_body",)),
+    (f"{_CLOUDFORMATION}.engine", "validate_template_support", ("template", "conditions", "params")),
+    (f"{_CLOUDFORMATION}.provisioners", "_RESOURCE_HANDLERS", None),
+    (f"{_CLOUDFORMATION}.provisioners", "_physical_name", None),
+    (f"{_CLOUDFORMATION}.stacks", "_runs_on_worker_thread", ("resource_type",)),
+    (_CLOUDWATCH, "_metrics", None),
+    (_CLOUDWATCH, "_alarms", None),
+    (_CLOUDWATCH, "_calc_stats", ("points",)),
+    (_CLOUDWATCH, "_stat_value", ("stats", "stat_name", "points")),
+    (_CLOUDWATCH, "_dims_key", ("dims",)),
+    (_CLOUDWATCH, "_evaluate_alarm", ("alarm",)),
+    (_CLOUDWATCH, "_evaluate_parent_alarms", None),
+    (_CLOUDWATCH, "_record_history", None),
+    (_CLOUDWATCH, "_dispatch_alarm_actions", ("alarm", "old_state", "new_state", "reason")),
+    (_CLOUDWATCH, "record_metric", ("namespace", "metric_name", "value", "unit", "dimensions")),
+    (
+        _CLOUDWATCH,
+        "_store_datum",
+        ("namespace", "name", "dims", "ts", "unit", "value", "values", "counts", "stat_values"),
+    ),
+    (_CLOUDWATCH, "cloudformation_put_metric_alarm", ("alarm",)),
+    (_CLOUDWATCH, "cloudformation_delete_metric_alarm", None),
+    (_LOGS, "_append_log_events", ("stream", "events")),
+    ("ministack.services.dynamodb", "_update_ttl", ("data",)),
+)
+
+
+def missing_seams() -> list[str]:
+    """Return every private name that is gone or has other parameters, with the module it was in."""
+    problems = []
+    for module_name, name, parameters in SEAMS:
+        module = importlib.import_module(module_name)
+        if not hasattr(module, name):
+            problems.append(f"{module_name}.{name} is gone")
+        elif parameters is not None:
+            found = tuple(inspect.signature(getattr(module, name)).parameters)
+            if found != parameters:
+                problems.append(f"{module_name}.{name} takes {found}, not {parameters}")
+    return problems
+
+
+def require_pinned_version() -> None:
+    """Refuse another version of MiniStack than the one that the local cloud was written for.
+
+    Raises:
+        TokenmillError: It is another version.
+    """
+    from importlib.metadata import version
+
+    found = version("ministack")
+    if found != VERSION:
+        raise TokenmillError(
+            f"ministack {found} is installed, the local cloud needs {VERSION}; "
+            f"run `python -m pip install ministack=={VERSION}`"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ministack:
+    """MiniStack's modules, imported once its environment stands."""
+
+    app: Any
+    lambda_runtime: Any
+    responses: Any
+    stacks: Any
+    engine: Any
+    provisioners: Any
+    stack_tasks: Any
+    cloudwatch: Any
+    logs: Any
+    dynamodb: Any
+
+    @classmethod
+    def load(cls) -> Ministack:
+        """Import MiniStack; its environment variables must be set before."""
+        load = importlib.import_module
+        return cls(
+            app=load("ministack.app"),
+            lambda_runtime=load("ministack.core.lambda_runtime"),
+            responses=load("ministack.core.responses"),
+            stacks=load(_CLOUDFORMATION),
+            engine=load(f"{_CLOUDFORMATION}.engine"),
+            provisioners=load(f"{_CLOUDFORMATION}.provisioners"),
+            stack_tasks=load(f"{_CLOUDFORMATION}.stacks"),
+            cloudwatch=load(_CLOUDWATCH),
+            logs=load(_LOGS),
+            dynamodb=load("ministack.services.dynamodb"),
+        )
+
+    def scope(self) -> Scope:
+        """Return the account and region of the request that is being answered."""
+        from tokenmill.local.aws_requests import Scope
+
+        return Scope(self.responses.get_account_id(), self.responses.get_region())
+
+    def enter(self, scope: Scope) -> None:
+        """Make this thread or task work for an account and region.
+
+        Args:
+            scope: Whose.
+        """
+        self.responses.set_request_account_id(scope.account)
+        self.responses.set_request_region(scope.region)
+
+    def template_resource(self, stack_name: str, logical_id: str) -> dict[str, Any]:
+        """Return a resource's definition in the template that is being deployed.
+
+        Args:
+            stack_name: The stack.
+            logical_id: The resource.
+        """
+        record = self.stacks._stacks.get(stack_name) or {}
+        template = self.engine._parse_template(record.get("_template_body") or "{}")
+        definition: dict[str, Any] = (template.get("Resources") or {}).get(logical_id) or {}
+        return definition
+
+    def physical_name(self, stack_name: str, logical_id: str, *, longest: int) -> str:
+        """Return the name of a resource that has none in the template.
+
+        Args:
+            stack_name: The stack.
+            logical_id: The resource.
+            longest: Most characters that the service takes.
+        """
+        name: str = self.provisioners._physical_name(stack_name, logical_id, max_len=longest)
+        return name
+
+    def store(self, datum: Datum) -> None:
+        """Store a metric's values.
+
+        Args:
+            datum: The metric.
+        """
+        self.cloudwatch._store_datum(
+            datum.namespace, datum.name, dict(datum.dimensions), datum.timestamp, datum.unit,
+            None, list(datum.values), None, None,
+        )  # fmt: skip
+
+    def statistic(self, query: MetricQuery) -> float | None:
+        """Return one statistic of one metric; nothing when it has no data there.
+
+        Args:
+            query: Which.
+        """
+        key = (query.namespace, query.name, self.cloudwatch._dims_key(dict(query.dimensions)))
+        points = self.cloudwatch._metrics.get(key) or []
+        inside = [point for point in points if query.start < point["Timestamp"] <= query.end]
+        if not inside:
+            return None
+        value = self.cloudwatch._stat_value(self.cloudwatch._calc_stats(inside), query.statistic, inside)
+        return None if value is None else float(value)
+
+    def alarms(self) -> Iterator[dict[str, Any]]:
+        """Yield the metric alarms of the current account and region."""
+        yield from list(self.cloudwatch._alarms.values())
+
+    def change_alarm(self, alarm: dict[str, Any], state: str, reason: str, when: float) -> None:
+        """Move an alarm to another state, with its history, actions and parents.
+
+        Args:
+            alarm: The alarm.
+            state: The new state.
+            reason: Why.
+            when: Time of the change, seconds since 1970.
+        """
+        before = alarm["StateValue"]
+        alarm.update(StateReason=reason, StateUpdatedTimestamp=int(when))
+        if before == state:
+            return
+        alarm["StateValue"] = state
+        self.cloudwatch._record_history(alarm["AlarmName"], before, state, reason)
+        self.cloudwatch._dispatch_alarm_actions(alarm, before, state, reason)
+        self.cloudwatch._evaluate_parent_alarms(alarm)
+
+    def on_log_events(self, listen: Callable[[list[dict[str, Any]]], None]) -> None:
+        """Call a listener with the events of every log stream, when they are stored.
+
+        Args:
+            listen: Takes events with `timestamp` and `message`.
+        """
+        append = self.logs._append_log_events
+
+        def append_and_tell(stream: dict[str, Any], events: list[dict[str, Any]]) -> None:
+            append(stream, events)
+            listen(events)
+
+        self.logs._append_log_events = append_and_tell

@@ -1,0 +1,1 @@
+"""The model server: an inference server's interfaces and timing, without weights."""

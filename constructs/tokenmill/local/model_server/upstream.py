@@ -1,0 +1,117 @@
+"""A real OpenAI-compatible server behind the model server: streams pass through as they are."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from tokenmill.local.model_server.requests import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_CONNECT_SECONDS = 5.0
+
+
+class Upstream:
+    """An OpenAI-compatible server.
+
+    Args:
+        url: Its base URL, as an OpenAI client takes it (`http://127.0.0.1:8000/v1`).
+        model: Name that the server knows the model by; none keeps the name of the request.
+        key: Bearer key for the server; none sends none.
+    """
+
+    def __init__(self, url: str, *, model: str | None = None, key: str | None = None) -> None:
+        self.url = url.rstrip("/")
+        self._model = model
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
+        self._client = httpx.AsyncClient(headers=headers, timeout=timeout, trust_env=False)
+
+    async def check(self) -> None:
+        """Ask the server for its models.
+
+        Raises:
+            RequestError: It does not answer, or not as an OpenAI-compatible server.
+        """
+        try:
+            response = await self._client.get(f"{self.url}/models", timeout=_CONNECT_SECONDS)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        if response.status_code >= 400:
+            raise RequestError(
+                f"TOKENMILL_MODEL_URL={self.url}: GET /models answered {response.status_code}; "
+                "it must be the base URL of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1",
+                status=502,
+            )
+
+    async def open(self, body: dict[str, Any]) -> httpx.Response:
+        """Send a chat request and return its answer while it arrives; the caller closes it.
+
+        Args:
+            body: The OpenAI request.
+
+        Raises:
+            RequestError: The server does not answer, or refuses.
+        """
+        document = {**body, "model": self._model or body.get("model") or ""}
+        request = self._client.build_request("POST", f"{self.url}/chat/completions", json=document)
+        try:
+            response = await self._client.send(request, stream=True)
+            if response.status_code < 400:
+                return response
+            detail = (await response.aread()).decode(errors="replace")[:500]
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        raise RequestError(
+            f"the server behind TOKENMILL_MODEL_URL ({self.url}) answered {response.status_code}: {detail}",
+            status=response.status_code,
+        )
+
+    async def chunks(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        """Yield an answer's bytes as they arrive, and close it.
+
+        Args:
+            response: An open answer.
+
+        Raises:
+            RequestError: The server goes away before the end.
+        """
+        try:
+            async for chunk in response.aiter_raw():
+                yield chunk
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        finally:
+            await response.aclose()
+
+    async def events(self, response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+        """Yield the documents of a stream of server-sent events, until `[DONE]`.
+
+        Args:
+            response: An open streaming answer.
+
+        Raises:
+            RequestError: The server goes away before the end.
+        """
+        rest = b""
+        async for chunk in self.chunks(response):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                data = line.removeprefix(b"data:").strip()
+                if line.startswith(b"data:") and data != b"[DONE]":
+                    yield json.loads(data)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    def _unreachable(self, error: httpx.HTTPError) -> RequestError:
+        return RequestError(
+            f"the server behind TOKENMILL_MODEL_URL ({self.url}) does not answer: "
+            f"{str(error) or type(error).__name__}; start it, or unset TOKENMILL_MODEL_URL to use the built-in timing model",
+            status=502,
+        )

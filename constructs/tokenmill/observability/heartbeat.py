@@ -1,0 +1,153 @@
+"""The one-minute heartbeat: zero demand and current copies of every target, so that idle is not missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import aws_cdk as cdk
+from aws_cdk import aws_events as events
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from tokenmill.security import FunctionEntry, FunctionHosting, RuntimeFunction, actions
+from tokenmill_runtime.functions import HEARTBEAT
+from tokenmill_runtime.heartbeat import HEARTBEAT_VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aws_cdk import aws_sqs as sqs
+
+    from tokenmill.endpoints.base import LlmEndpointBase
+
+ENTRY = FunctionEntry(
+    runs=HEARTBEAT,
+    description="Publishes zero demand and the current copies of every target, once a minute",
+    timeout_seconds=30,
+    memory_mb=128,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartbeatTarget:
+    """One target of the heartbeat.
+
+    Args:
+        target: The value of the metrics' Target dimension.
+        component: The inference component whose copies are counted; None for Bedrock.
+        component_arn: The component's ARN, which the function may describe.
+    """
+
+    target: str
+    component: str | None = None
+    component_arn: str | None = None
+
+    @classmethod
+    def endpoint(cls, endpoint: LlmEndpointBase) -> HeartbeatTarget:
+        """Return the target of an endpoint.
+
+        Args:
+            endpoint: The endpoint whose copies are counted.
+        """
+        return cls(
+            target=endpoint.component_name,
+            component=endpoint.component_name,
+            component_arn=endpoint.component_arn,
+        )
+
+    @classmethod
+    def bedrock(cls, model_id: str) -> HeartbeatTarget:
+        """Return the target of a Bedrock model, which has no copies to count.
+
+        Args:
+            model_id: The model or inference profile id that callers' requests go to.
+        """
+        return cls(target=model_id)
+
+
+class Heartbeat(Construct):
+    """A function and the rule that runs it every minute.
+
+    A missed beat is not made up for, because the next one says more: nothing is retried, and what could not
+    be delivered is kept only where the hosting has a dead-letter queue.
+
+    Args:
+        scope: The parent construct.
+        id: The construct's id.
+        targets: What to publish for.
+        hosting: Network, keys, retention, concurrency.
+
+    Raises:
+        ValueError: If there is no target.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        targets: Sequence[HeartbeatTarget],
+        hosting: FunctionHosting | None = None,
+    ) -> None:
+        if not targets:
+            raise ValueError(
+                "targets is empty; give the endpoints or models that the heartbeat publishes for"
+            )
+        super().__init__(scope, id)
+        hosting = hosting or FunctionHosting()
+        if hosting.reserved_concurrency is not None:
+            hosting = replace(hosting, reserved_concurrency=1)
+        document = {"targets": [{"target": item.target, "component": item.component} for item in targets]}
+        self.handler = RuntimeFunction(
+            self,
+            "Function",
+            entry=ENTRY,
+            environment={HEARTBEAT_VARIABLE: cdk.Stack.of(self).to_json_string(document)},
+            hosting=hosting,
+        )
+        components = [item.component_arn for item in targets if item.component_arn is not None]
+        if components:
+            self.handler.role.add_to_policy(
+                iam.PolicyStatement(actions=list(actions.COMPONENT_READ), resources=components)
+            )
+        function = self.handler.function
+        self.rule = events.CfnRule(
+            self,
+            "Minute",
+            description="Runs the heartbeat of the token metrics",
+            schedule_expression="rate(1 minute)",
+            state="ENABLED",
+            targets=[
+                events.CfnRule.TargetProperty(
+                    id="Heartbeat",
+                    arn=function.function_arn,
+                    dead_letter_config=_dead_letters(hosting),
+                    retry_policy=events.CfnRule.RetryPolicyProperty(
+                        maximum_event_age_in_seconds=60, maximum_retry_attempts=0
+                    ),
+                )
+            ],
+        )
+        function.add_permission(
+            "Rule", principal=iam.ServicePrincipal("events.amazonaws.com"), source_arn=self.rule.attr_arn
+        )
+        if hosting.dead_letter_queue is not None:
+            _let_rule_send(self.rule, hosting.dead_letter_queue)
+
+
+def _dead_letters(hosting: FunctionHosting) -> events.CfnRule.DeadLetterConfigProperty | None:
+    queue = hosting.dead_letter_queue
+    return None if queue is None else events.CfnRule.DeadLetterConfigProperty(arn=queue.queue_arn)
+
+
+def _let_rule_send(rule: events.CfnRule, queue: sqs.IQueue) -> None:
+    """Let the rule fill the queue ("Using dead-letter queues to process undelivered events", EventBridge)."""
+    queue.add_to_resource_policy(
+        iam.PolicyStatement(
+            actions=["sqs:SendMessage"],
+            principals=[iam.ServicePrincipal("events.amazonaws.com")],
+            resources=[queue.queue_arn],
+            conditions={"ArnEquals": {"aws:SourceArn": rule.attr_arn}},
+        )
+    )

@@ -1,0 +1,81 @@
+"""What to say when nothing meets the goals: the nearest miss, and what to relax."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tokenmill.core.instances import GIB, instance_type
+from tokenmill.planner.memory import (
+    usable_bytes_per_core,
+)
+
+if TYPE_CHECKING:
+    from tokenmill.core.plan import Rejection
+    from tokenmill.planner.feasibility import Problem
+
+# from nearest to farthest: a relaxed goal helps the first ones, nothing the user can relax helps the last
+NEARNESS = (
+    "fleet",
+    "ttft",
+    "itl",
+    "price",
+    "host_memory",
+    "memory",
+    "heads",
+    "topology",
+    "quantization",
+    "region",
+    "timing",
+    "architecture",
+    "image",
+    "limits",
+)
+
+RELAX = {
+    "fleet": "raise limits.max_instances or lower traffic.requests_per_second",
+    "ttft": "raise slo.ttft_ms, lower limits.context_tokens (a compiled prompt costs the whole context) "
+    "or allow faster types in limits.instances",
+    "itl": "raise slo.itl_ms or allow faster types in limits.instances",
+    "price": "set limits.allow_unpriced to true or give --price TYPE=USD",
+    "host_memory": "allow types with more host memory in limits.instances",
+    "memory": "allow types with more accelerator memory in limits.instances, lower limits.context_tokens, "
+    "or take a smaller or quantized model",
+    "heads": "allow other types in limits.instances",
+    "topology": "allow other types in limits.instances",
+    "quantization": "allow types that compute the format in limits.instances, or give the bfloat16 model",
+    "region": "choose a region that has the image, or allow other types in limits.instances",
+    "timing": "allow gpu types in limits.instances",
+    "architecture": "allow types whose image serves the model in limits.instances",
+    "image": "allow types with a ready serving image in limits.instances",
+    "limits": "widen limits.instances",
+}
+
+
+def nearest_miss(problem: Problem, rejections: tuple[Rejection, ...]) -> str:
+    """Return one sentence on what came nearest to the goals and what to relax.
+
+    Args:
+        problem: What was asked.
+        rejections: Why nothing was taken; not empty, since the catalog is not.
+    """
+    nearest = min(rejections, key=lambda rejection: NEARNESS.index(rejection.code))
+    if nearest.code == "memory":
+        return f"{_fits_nowhere(problem, rejections)}; {RELAX['memory']}"
+    split = f" at tensor parallel {nearest.tensor_parallel}" if nearest.tensor_parallel else ""
+    return (
+        f"nothing meets the goals for {problem.model.id}; nearest: {nearest.instance_type}{split}: "
+        f"{nearest.reason}; {RELAX[nearest.code]}"
+    )
+
+
+def _fits_nowhere(problem: Problem, rejections: tuple[Rejection, ...]) -> str:
+    names = [item.instance_type for item in rejections if item.code == "memory"]
+    largest = max(
+        (instance_type(name) for name in names),
+        key=lambda item: usable_bytes_per_core(item.accelerator) * item.cores,
+    )
+    room = usable_bytes_per_core(largest.accelerator) * largest.cores / GIB
+    return (
+        f"{problem.model.id} fits nowhere: its weights take {problem.model.weight_bytes / GIB:,.0f} GiB, "
+        f"and the largest accelerator memory on offer is {room:,.0f} GiB usable ({largest.name})"
+    )

@@ -1,0 +1,245 @@
+"""What rules an instance type or a split out before anything is timed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tokenmill.core.errors import TokenmillError
+from tokenmill.core.instances import GIB, Price, instance_type
+from tokenmill.core.plan import Rejection
+from tokenmill.planner.memory import (
+    host_memory_mib,
+    host_room_mib,
+    kv_bytes_per_token_per_core,
+    overhead_bytes_per_core,
+    usable_bytes_per_core,
+    weight_bytes_per_core,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tokenmill.core.images import ServingImage
+    from tokenmill.core.instances import InstanceType
+    from tokenmill.core.model_spec import ModelSpec
+    from tokenmill.core.workload import Limits, Slo, Workload
+
+SMALLEST_CONTEXT = 1024
+HEADROOM = 2
+"""Sequences may be this many times longer than the mean before they are cut off."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Everything the search is given.
+
+    Args:
+        model: The model.
+        workload: What must be carried.
+        slo: How fast it must answer.
+        region: AWS region.
+        limits: What may be chosen from.
+        prices: Hourly prices that the user gave, by instance type, in US dollars.
+
+    Raises:
+        TokenmillError: The context cannot hold the workload or the model cannot hold the context, or a price
+            is for an unknown type or not above 0.
+    """
+
+    model: ModelSpec
+    workload: Workload
+    slo: Slo
+    region: str
+    limits: Limits
+    prices: dict[str, float] = field(hash=False)
+
+    def __post_init__(self) -> None:
+        for name, usd in self.prices.items():
+            instance_type(name)
+            if usd <= 0:
+                raise TokenmillError(f"price of {name} must be above 0, got {usd!r}")
+        longest, needed = self.model.max_context_tokens, self.typical_tokens
+        if self.context_tokens > longest:
+            raise TokenmillError(
+                f"context_tokens {self.context_tokens} is more than {self.model.id} was made for, {longest}; "
+                "lower it or input_tokens and output_tokens"
+            )
+        if self.context_tokens < needed:
+            raise TokenmillError(
+                f"context_tokens {self.context_tokens} cannot hold a mean request of {needed} tokens "
+                "(input_tokens plus output_tokens); raise it"
+            )
+
+    @property
+    def typical_tokens(self) -> int:
+        """Prompt and answer of a mean request, in tokens."""
+        return self.workload.input_tokens + self.workload.output_tokens
+
+    @property
+    def context_tokens(self) -> int:
+        """Prompt plus answer that a sequence may hold: as limited, or twice the mean, as a power of two."""
+        if self.limits.context_tokens is not None:
+            return self.limits.context_tokens
+        wanted = max(SMALLEST_CONTEXT, HEADROOM * self.typical_tokens)
+        power = 1 << (wanted - 1).bit_length()
+        longest = self.model.max_context_tokens
+        return power if power <= longest else max(longest, self.typical_tokens)
+
+    def price(self, instance: InstanceType) -> Price | None:
+        """Return the price of an instance type in the region, the user's own before the catalog's.
+
+        Args:
+            instance: The instance type.
+        """
+        if instance.name in self.prices:
+            usd = self.prices[instance.name]
+            return Price(usd_per_hour=usd, source="given on the command line", source_date="")
+        return instance.price(self.region)
+
+
+def degrees(instance: InstanceType) -> tuple[int, ...]:
+    """Return the tensor-parallel degrees that fill whole chips: powers of two of chips, and all of them.
+
+    Args:
+        instance: The instance type.
+    """
+    per_chip = instance.accelerator.cores_per_chip
+    chips = {1 << power for power in range(instance.chips.bit_length())} | {instance.chips}
+    return tuple(sorted(number * per_chip for number in chips))
+
+
+def instance_rejection(problem: Problem, instance: InstanceType, image: ServingImage) -> Rejection | None:
+    """Return why no split of an instance type can be tried, or None.
+
+    Args:
+        problem: What is asked.
+        instance: The instance type.
+        image: The serving image of its accelerator.
+    """
+    for code, find in INSTANCE_CHECKS.items():
+        reason = find(problem, instance, image)
+        if reason:
+            return Rejection(instance_type=instance.name, code=code, reason=reason)
+    return None
+
+
+def _limits(problem: Problem, instance: InstanceType, image: ServingImage) -> str:
+    if problem.limits.allows(instance.name):
+        return ""
+    return f"outside limits.instances ({', '.join(problem.limits.instances)})"
+
+
+def _image(problem: Problem, instance: InstanceType, image: ServingImage) -> str:
+    if image.servable:
+        return ""
+    return f"needs a serving image built in your own account, which comes later: {image.status_reason}"
+
+
+def _region(problem: Problem, instance: InstanceType, image: ServingImage) -> str:
+    if problem.region in image.registry_accounts:
+        return ""
+    return f"image {image.key} is not in {problem.region}; regions with it: {', '.join(image.regions)}"
+
+
+def _architecture(problem: Problem, instance: InstanceType, image: ServingImage) -> str:
+    name = problem.model.architecture
+    if name in image.architectures:
+        return ""
+    return f"image {image.key} does not serve {name}; it serves {', '.join(image.architectures)}"
+
+
+def _quantization(problem: Problem, instance: InstanceType, image: ServingImage) -> str:
+    weights, accelerator = problem.model.quantization, instance.accelerator
+    if not weights or (weights in image.quantizations and weights in accelerator.quantizations):
+        return ""
+    return f"{accelerator.name} does not compute with {weights} weights; give the model's bfloat16 version"
+
+
+def _timing(problem: Problem, instance: InstanceType, image: ServingImage) -> str:
+    if instance.accelerator.kind != "neuron" or not problem.model.experts:
+        return ""
+    return (
+        "mixture-of-experts decode on NeuronCore-v2 was measured from 22 to 371 ms a token for one model "
+        "(batch 4 to 64), too far apart to plan with"
+    )
+
+
+def _host_memory(problem: Problem, instance: InstanceType, image: ServingImage) -> str:
+    needed, room = host_memory_mib(problem.model, image), host_room_mib(instance)
+    if needed <= room:
+        return ""
+    return (
+        f"loading a copy takes {needed / 1024:.1f} GiB of host memory, of which {instance.name} "
+        f"has {room / 1024:.1f} GiB to give"
+    )
+
+
+def _price(problem: Problem, instance: InstanceType, image: ServingImage) -> str:
+    if problem.limits.allow_unpriced or problem.price(instance):
+        return ""
+    return f"no price known in {problem.region} and allow_unpriced is false; give --price {instance.name}=USD"
+
+
+INSTANCE_CHECKS: dict[str, Callable[[Problem, InstanceType, ServingImage], str]] = {
+    "limits": _limits,
+    "image": _image,
+    "region": _region,
+    "architecture": _architecture,
+    "quantization": _quantization,
+    "timing": _timing,
+    "host_memory": _host_memory,
+    "price": _price,
+}
+
+
+def split_rejection(
+    problem: Problem, instance: InstanceType, image: ServingImage, tensor: int
+) -> Rejection | None:
+    """Return why a split cannot be tried on an instance type, or None.
+
+    Args:
+        problem: What is asked.
+        instance: The instance type.
+        image: The serving image of its accelerator.
+        tensor: Cores that share each layer.
+    """
+    code, reason = _split_reason(problem, instance, image, tensor)
+    if not code:
+        return None
+    return Rejection(instance_type=instance.name, tensor_parallel=tensor, code=code, reason=reason)
+
+
+def _split_reason(
+    problem: Problem, instance: InstanceType, image: ServingImage, tensor: int
+) -> tuple[str, str]:
+    model, groups = problem.model, instance.accelerator.core_groups
+    if groups and tensor not in groups:
+        allowed = ", ".join(str(group) for group in groups)
+        return (
+            "topology",
+            f"{tensor} cores of {instance.accelerator.name} cannot work together; allowed: {allowed}",
+        )
+    if model.attention_heads % tensor:
+        return "heads", f"tensor parallel {tensor} does not divide {model.attention_heads} attention heads"
+    if model.kv_heads % tensor and tensor % model.kv_heads:
+        return "heads", f"{model.kv_heads} key-value heads cannot be spread evenly over {tensor} cores"
+    return _memory_reason(problem, instance, image, tensor)
+
+
+def _memory_reason(
+    problem: Problem, instance: InstanceType, image: ServingImage, tensor: int
+) -> tuple[str, str]:
+    accelerator = instance.accelerator
+    tokens = problem.context_tokens if image.static_batch else problem.typical_tokens
+    weights = weight_bytes_per_core(problem.model, accelerator, tensor)
+    cache = kv_bytes_per_token_per_core(problem.model, tensor) * tokens
+    needed = weights + cache + overhead_bytes_per_core(accelerator)
+    usable = usable_bytes_per_core(accelerator)
+    if needed <= usable:
+        return "", ""
+    return "memory", (
+        f"one core needs {needed / GIB:.1f} GiB ({weights / GIB:.1f} weights, {cache / GIB:.1f} for one "
+        f"sequence of {tokens:,} tokens, {overhead_bytes_per_core(accelerator) / GIB:.1f} program) "
+        f"and has {usable / GIB:.1f}"
+    )

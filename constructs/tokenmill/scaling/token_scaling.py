@@ -1,0 +1,138 @@
+"""Scale the copies of an inference component on the work that tokens make."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import aws_applicationautoscaling as autoscaling
+from constructs import Construct
+
+from tokenmill_runtime.metric_contract import BY_NAME, COPIES, NAMESPACE, TARGET_DIMENSION, TOKEN_WORK
+
+if TYPE_CHECKING:
+    from tokenmill.core.workload import Capacity
+    from tokenmill.endpoints.base import LlmEndpointBase
+    from tokenmill.scaling.policy import TokenScalingPolicy
+
+SECONDS_A_PERIOD = 60
+SAFETY_METRIC = "SageMakerInferenceComponentConcurrentRequestsPerCopyHighResolution"
+
+
+class TokenScaling(Construct):
+    """Copies follow token work; concurrency is the safety net.
+
+    Two target-tracking policies: percent of time that a copy is busy with token work (a custom metric, which
+    Application Auto Scaling reads once a minute), and SageMaker's ten-second count of concurrent requests a
+    copy, which only adds copies: without traffic it has no data, and a policy without data would hold every
+    scale-in back ("Target tracking scaling policies for Application Auto Scaling").
+
+    The percent is metric math, which the L2 construct refuses, so both policies are L1 ("Create a target
+    tracking scaling policy for Application Auto Scaling using metric math"; at most 50 KB, SageMaker
+    allowed). Copies are repeated over a missed heartbeat; token work is not filled, because missing must not
+    read as idle.
+
+    Args:
+        scope: The parent construct.
+        id: The construct's id.
+        endpoint: The endpoint, or an imported component.
+        capacity: Fewest and most copies.
+        policy: When copies are added and removed.
+
+    Raises:
+        ValueError: If the fewest copies are 0: waking up from zero needs a policy of its own.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        endpoint: LlmEndpointBase,
+        capacity: Capacity,
+        policy: TokenScalingPolicy,
+    ) -> None:
+        if capacity.minimum < 1:
+            raise ValueError(
+                f"capacity.minimum is {capacity.minimum}; TokenScaling keeps at least 1 copy, because "
+                "at 0 copies "
+                "there is no token work to wake up on"
+            )
+        super().__init__(scope, id)
+        self.policy = policy
+        self.target = autoscaling.CfnScalableTarget(
+            self,
+            "Target",
+            service_namespace="sagemaker",
+            scalable_dimension="sagemaker:inference-component:DesiredCopyCount",
+            resource_id=endpoint.scaling_resource_id,
+            min_capacity=capacity.minimum,
+            max_capacity=capacity.maximum,
+        )
+        self.token_work_policy = self._policy("TokenWork", self._token_work(endpoint.component_name))
+        self.concurrency_policy = self._policy("Concurrency", self._concurrency())
+
+    def _policy(
+        self,
+        name: str,
+        tracking: autoscaling.CfnScalingPolicy.TargetTrackingScalingPolicyConfigurationProperty,
+    ) -> autoscaling.CfnScalingPolicy:
+        return autoscaling.CfnScalingPolicy(
+            self,
+            name,
+            policy_name=name,
+            policy_type="TargetTrackingScaling",
+            scaling_target_id=self.target.ref,
+            target_tracking_scaling_policy_configuration=tracking,
+        )
+
+    def _token_work(
+        self, component: str
+    ) -> autoscaling.CfnScalingPolicy.TargetTrackingScalingPolicyConfigurationProperty:
+        query = autoscaling.CfnScalingPolicy.TargetTrackingMetricDataQueryProperty
+        busy = query(
+            id="busy_percent",
+            expression=f"100 * work / ({SECONDS_A_PERIOD} * FILL(copies, REPEAT))",
+            label="Busy percent of a copy",
+            return_data=True,
+        )
+        return autoscaling.CfnScalingPolicy.TargetTrackingScalingPolicyConfigurationProperty(
+            target_value=self.policy.target_utilization_percent,
+            scale_in_cooldown=self.policy.scale_in_cooldown_seconds,
+            scale_out_cooldown=self.policy.scale_out_cooldown_seconds,
+            customized_metric_specification=autoscaling.CfnScalingPolicy.CustomizedMetricSpecificationProperty(
+                metrics=[
+                    _stat("work", TOKEN_WORK, component),
+                    _stat("copies", COPIES, component),
+                    busy,
+                ]
+            ),
+        )
+
+    def _concurrency(self) -> autoscaling.CfnScalingPolicy.TargetTrackingScalingPolicyConfigurationProperty:
+        return autoscaling.CfnScalingPolicy.TargetTrackingScalingPolicyConfigurationProperty(
+            target_value=self.policy.concurrent_requests_per_copy,
+            disable_scale_in=True,
+            scale_out_cooldown=self.policy.scale_out_cooldown_seconds,
+            predefined_metric_specification=autoscaling.CfnScalingPolicy.PredefinedMetricSpecificationProperty(
+                predefined_metric_type=SAFETY_METRIC
+            ),
+        )
+
+
+def _stat(
+    id: str, name: str, component: str
+) -> autoscaling.CfnScalingPolicy.TargetTrackingMetricDataQueryProperty:
+    definition = BY_NAME[name]
+    dimension = autoscaling.CfnScalingPolicy.TargetTrackingMetricDimensionProperty(
+        name=TARGET_DIMENSION, value=component
+    )
+    return autoscaling.CfnScalingPolicy.TargetTrackingMetricDataQueryProperty(
+        id=id,
+        metric_stat=autoscaling.CfnScalingPolicy.TargetTrackingMetricStatProperty(
+            stat=definition.statistic,
+            metric=autoscaling.CfnScalingPolicy.TargetTrackingMetricProperty(
+                namespace=NAMESPACE, metric_name=name, dimensions=[dimension]
+            ),
+        ),
+        return_data=False,
+    )

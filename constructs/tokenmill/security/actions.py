@@ -1,0 +1,44 @@
+"""Every IAM action that the library grants, named by purpose; a test asserts that nothing else appears."""
+
+from __future__ import annotations
+
+# "Actions, resources, and condition keys for Amazon SageMaker": InvokeEndpoint takes the endpoint, and the
+# inference component where the call names one.
+ENDPOINT_INVOKE = ("sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream")
+COMPONENT_READ = ("sagemaker:DescribeInferenceComponent",)
+
+# "Prerequisites for inference" (Amazon Bedrock user guide): Converse needs InvokeModel, ConverseStream needs
+# InvokeModelWithResponseStream; there is no action called Converse.
+BEDROCK_INVOKE = ("bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream")
+
+# "CreateModel API: Execution Role Permissions" (Amazon SageMaker developer guide).
+IMAGE_PULL = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
+IMAGE_LOGIN = ("ecr:GetAuthorizationToken",)
+CONTAINER_LOGS = (
+    "logs:CreateLogGroup",
+    "logs:CreateLogStream",
+    "logs:DescribeLogStreams",
+    "logs:PutLogEvents",
+)
+CONTAINER_METRICS = ("cloudwatch:PutMetricData",)
+CONTAINER_NETWORK = (
+    "ec2:CreateNetworkInterface",
+    "ec2:CreateNetworkInterfacePermission",
+    "ec2:DeleteNetworkInterface",
+    "ec2:DeleteNetworkInterfacePermission",
+    "ec2:DescribeDhcpOptions",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeVpcs",
+)
+VOLUME_KEY = ("kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext")
+
+KEY_TABLE_READ = ("dynamodb:GetItem",)
+CONVERSATION_READ = ("dynamodb:GetItem", "dynamodb:Query")
+CONVERSATION_WRITE = ("dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem")
+# "AWS KMS keys in DynamoDB": a principal that reads needs to decrypt, one that writes needs data keys too.
+TABLE_KEY_READ = ("kms:Decrypt", "kms:DescribeKey")
+TABLE_KEY_WRITE = ("kms:Encrypt", "kms:GenerateDataKey")
+
+FUNCTION_LOGS = ("logs:CreateLogStream", "logs:PutLogEvents")

@@ -1,0 +1,8 @@
+"""Claims that only an AWS account can settle, each with a probe: priced first, torn down, dated evidence."""
+
+from __future__ import annotations
+
+from tokenmill.verification.lines import LINES, Line
+from tokenmill.verification.run import Evidence, Verdict, clean_up, run_lines
+
+__all__ = ["LINES", "Evidence", "Line", "Verdict", "clean_up", "run_lines"]

@@ -1,0 +1,255 @@
+"""SageMaker endpoints that probes look at."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tokenmill.core.errors import TokenmillError
+from tokenmill.core.images import serving_image
+from tokenmill.core.instances import instance_type
+from tokenmill.verification.lines import FOOTPRINTS, Deployment
+from tokenmill.verification.probe import create_role
+
+if TYPE_CHECKING:
+    from tokenmill.verification.aws import Aws
+
+MODEL = "Qwen/Qwen3-0.6B"
+VARIANT = "probe"
+EMF_NAMESPACE = "tokenmill-verify"
+EMF_METRIC = "Printed"
+_ROLE_ACTIONS = (
+    "ecr:GetAuthorizationToken", "ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer",
+    "ecr:BatchGetImage", "logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents",
+    "logs:DescribeLogStreams",
+    "cloudwatch:PutMetricData", "s3:GetObject", "s3:ListBucket",
+)  # fmt: skip
+_ENDPOINT_SECONDS = 30 * 60
+_COMPONENT_SECONDS = 40 * 60
+_STARTUP_SECONDS = 2400
+# Registry accounts of sagemaker-scikit-learn 1.2-1: aws/sagemaker-python-sdk@0828818,
+# src/sagemaker/image_uri_config/sklearn.json (Apache-2.0).
+_SKLEARN_ACCOUNTS = {
+    "eu-central-1": "492215442770", "eu-west-1": "141502667606", "us-east-1": "683313688378",
+    "us-east-2": "257758044811", "us-west-2": "246618743249",
+}  # fmt: skip
+# scikit-learn's container passes its workers' output on as it is; the Java front ends of others prefix it.
+_PRINTING_MODEL = """\
+import json, os, sys, threading, time
+
+def say():
+    while True:
+        directive = {{"Namespace": "{namespace}", "Dimensions": [["Run"]],
+                     "Metrics": [{{"Name": "{metric}", "Unit": "Count"}}]}}
+        emf = {{"_aws": {{"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [directive]}},
+               "Run": os.environ["TOKENMILL_RUN"], "{metric}": 1}}
+        sys.stdout.write(json.dumps(emf) + chr(10))
+        sys.stdout.flush()
+        time.sleep(10)
+
+def model_fn(model_dir):
+    threading.Thread(target=say, daemon=True).start()
+    return None
+
+def predict_fn(data, model):
+    return [0]
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a component or endpoint ended up.
+
+    Args:
+        value: SageMaker's word for it.
+        reason: SageMaker's reason of a failure, or empty.
+    """
+
+    value: str
+    reason: str
+
+    @property
+    def in_service(self) -> bool:
+        """Whether it serves."""
+        return self.value == "InService"
+
+
+def create_neuron_endpoint(aws: Aws) -> str:
+    """Create an endpoint with one Neuron instance and every metric on, and return its name when it serves.
+
+    Args:
+        aws: The run.
+
+    Raises:
+        TokenmillError: The image is not in the region, or the endpoint failed.
+    """
+    kind = FOOTPRINTS[Deployment.NEURON_ENDPOINT].instance
+    image = serving_image(instance_type(kind), aws.region)
+    role = create_role(aws, "neuron", service="sagemaker.amazonaws.com", actions=_ROLE_ACTIONS)
+    name = aws.name("neuron")
+    variant = {
+        "VariantName": VARIANT,
+        "InstanceType": kind,
+        "InitialInstanceCount": 1,
+        "InferenceAmiVersion": image.host_ami,
+        "RoutingConfig": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"},
+    }
+    metrics = {
+        "EnableEnhancedMetrics": True,
+        "EnableDetailedObservability": True,
+        "MetricPublishFrequencyInSeconds": 10,
+    }
+    _create_endpoint(aws, name, variant, ExecutionRoleArn=role, MetricsConfig=metrics)
+    return name
+
+
+def create_component(aws: Aws, endpoint: str, suffix: str, *, devices: int) -> tuple[str, Status]:
+    """Create an inference component with the Neuron image, and return its name and how it ended up.
+
+    Args:
+        aws: The run.
+        endpoint: The endpoint's name.
+        suffix: What it is for.
+        devices: `NumberOfAcceleratorDevicesRequired`.
+    """
+    kind = instance_type(FOOTPRINTS[Deployment.NEURON_ENDPOINT].instance)
+    image = serving_image(kind, aws.region)
+    name = aws.name(suffix)
+    container = {
+        "Image": image.uri(aws.region),
+        "Environment": image.environment(
+            model=MODEL, max_sequences=1, context_tokens=2048, tensor_parallel=kind.accelerator.cores_per_chip
+        ),
+    }
+    aws.declare("log-group", f"/aws/sagemaker/InferenceComponents/{name}")
+    aws.declare("inference-component", name)
+    client = aws.client("sagemaker")
+    client.create_inference_component(
+        InferenceComponentName=name,
+        EndpointName=endpoint,
+        VariantName=VARIANT,
+        Specification={
+            "Container": container,
+            "StartupParameters": {"ContainerStartupHealthCheckTimeoutInSeconds": _STARTUP_SECONDS},
+            "ComputeResourceRequirements": {
+                "NumberOfAcceleratorDevicesRequired": devices,
+                "MinMemoryRequiredInMb": 8192,
+            },
+        },
+        RuntimeConfig={"CopyCount": 1},
+        Tags=aws.tags,
+    )
+
+    def look() -> Status | None:
+        found = client.describe_inference_component(InferenceComponentName=name)
+        status = Status(found["InferenceComponentStatus"], found.get("FailureReason", ""))
+        return None if status.value == "Creating" else status
+
+    status: Status = aws.wait(f"inference component {name}", look, seconds=_COMPONENT_SECONDS)
+    return name, status
+
+
+def create_printing_endpoint(aws: Aws) -> str:
+    """Create a small endpoint whose container prints embedded metric format; return its name when it serves.
+
+    Args:
+        aws: The run.
+
+    Raises:
+        TokenmillError: The region's registry is not known, or the endpoint failed.
+    """
+    if aws.region not in _SKLEARN_ACCOUNTS:
+        regions = ", ".join(_SKLEARN_ACCOUNTS)
+        raise TokenmillError(
+            f"no scikit-learn image is known in {aws.region}; use --region with one of {regions}"
+        )
+    role = create_role(aws, "printing", service="sagemaker.amazonaws.com", actions=_ROLE_ACTIONS)
+    bucket = _upload_model(aws)
+    name = aws.name("printing")
+    registry = f"{_SKLEARN_ACCOUNTS[aws.region]}.dkr.ecr.{aws.region}.amazonaws.com"
+    container = {
+        "Image": f"{registry}/sagemaker-scikit-learn:1.2-1-cpu-py3",
+        "ModelDataUrl": f"s3://{bucket}/model.tar.gz",
+        "Environment": {
+            "SAGEMAKER_PROGRAM": "inference.py",
+            "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
+            "TOKENMILL_RUN": aws.run,
+        },
+    }
+    client = aws.client("sagemaker")
+    aws.declare("model", name)
+    aws.settle(
+        lambda: client.create_model(
+            ModelName=name, PrimaryContainer=container, ExecutionRoleArn=role, Tags=aws.tags
+        ),
+        codes=("ValidationException",),
+    )
+    kind = FOOTPRINTS[Deployment.LOG_ENDPOINT].instance
+    variant = {"VariantName": VARIANT, "ModelName": name, "InstanceType": kind, "InitialInstanceCount": 1}
+    _create_endpoint(aws, name, variant)
+    return name
+
+
+def ask(aws: Aws, endpoint: str, component: str) -> dict[str, Any]:
+    """Ask a served model one question and return its answer.
+
+    Args:
+        aws: The run.
+        endpoint: The endpoint's name.
+        component: The component's name.
+    """
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Say yes."}], "max_tokens": 16}
+    answer = aws.client("sagemaker-runtime").invoke_endpoint(
+        EndpointName=endpoint,
+        InferenceComponentName=component,
+        ContentType="application/json",
+        Body=json.dumps(body).encode(),
+    )
+    document: dict[str, Any] = json.loads(answer["Body"].read())
+    return document
+
+
+def _upload_model(aws: Aws) -> str:
+    source = _PRINTING_MODEL.format(namespace=EMF_NAMESPACE, metric=EMF_METRIC).encode()
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        member = tarfile.TarInfo("code/inference.py")
+        member.size = len(source)
+        archive.addfile(member, io.BytesIO(source))
+    bucket = f"{aws.name('model')}-{aws.account}-{aws.region}"
+    aws.declare("bucket", bucket)
+    client = aws.client("s3")
+    # us-east-1 is the one region that may not be named (Amazon S3 API Reference: "CreateBucket").
+    where = (
+        {} if aws.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": aws.region}}
+    )
+    client.create_bucket(Bucket=bucket, **where)
+    client.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": aws.tags})
+    client.put_object(Bucket=bucket, Key="model.tar.gz", Body=packed.getvalue())
+    return bucket
+
+
+def _create_endpoint(aws: Aws, name: str, variant: dict[str, Any], **config: Any) -> None:
+    client = aws.client("sagemaker")
+    aws.declare("log-group", f"/aws/sagemaker/Endpoints/{name}")
+    aws.declare("endpoint-config", name)
+    aws.settle(
+        lambda: client.create_endpoint_config(
+            EndpointConfigName=name, ProductionVariants=[variant], Tags=aws.tags, **config
+        ),
+        codes=("ValidationException",),
+    )
+    aws.declare("endpoint", name)
+    client.create_endpoint(EndpointName=name, EndpointConfigName=name, Tags=aws.tags)
+
+    def look() -> Status | None:
+        found = client.describe_endpoint(EndpointName=name)
+        status = Status(found["EndpointStatus"], found.get("FailureReason", ""))
+        return None if status.value == "Creating" else status
+
+    status: Status = aws.wait(f"endpoint {name}", look, seconds=_ENDPOINT_SECONDS)
+    if not status.in_service:
+        raise TokenmillError(f"endpoint {name} is {status.value}: {status.reason}")

@@ -1,0 +1,145 @@
+"""How each kind of resource goes away; the same code after a probe and after a killed run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tokenmill.verification.aws import Aws, ProbeTimeoutError, is_absent
+from tokenmill.verification.lines import TEARDOWN_MINUTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tokenmill.verification.ledger import Entry, Ledger
+
+_SECONDS = TEARDOWN_MINUTES * 60.0
+_BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack")
+
+
+def tear_down(aws: Aws, ledger: Ledger, *, tell: Callable[[str], None]) -> tuple[str, ...]:
+    """Delete everything in the ledger that this run may delete, the newest first.
+
+    An entry is struck out only when the resource is known to be gone, so another try can mend a failure.
+
+    Args:
+        aws: The run; entries of other accounts, regions or addresses are left alone.
+        ledger: What there is to delete.
+        tell: Told of every deletion.
+
+    Returns:
+        What could not be deleted, one sentence each.
+    """
+    left: list[str] = []
+    aws.allow(_SECONDS)
+    for entry in reversed(ledger.entries):
+        if not _ours(aws, entry):
+            left.append(
+                f"{entry.kind} {entry.name} is elsewhere: {entry.account}, {entry.region}, {entry.endpoint}"
+            )
+            continue
+        try:
+            _DELETIONS[entry.kind](aws, entry.name)
+        except ClientError as error:
+            if not is_absent(error):
+                left.append(f"{entry.kind} {entry.name}: {error}")
+                continue
+        except (BotoCoreError, ProbeTimeoutError) as error:
+            left.append(f"{entry.kind} {entry.name}: {error}")
+            continue
+        ledger.remove(entry)
+        tell(f"deleted {entry.kind} {entry.name}")
+    return tuple(left)
+
+
+def _ours(aws: Aws, entry: Entry) -> bool:
+    return (aws.account, aws.region, aws.endpoint) == (entry.account, entry.region, entry.endpoint)
+
+
+def _delete_inference_component(aws: Aws, name: str) -> None:
+    client = aws.client("sagemaker")
+    _wait_while_busy(
+        aws,
+        lambda: client.describe_inference_component(InferenceComponentName=name)["InferenceComponentStatus"],
+    )
+    client.delete_inference_component(InferenceComponentName=name)
+    _wait_until_gone(
+        aws, f"deleting {name}", lambda: client.describe_inference_component(InferenceComponentName=name)
+    )
+
+
+def _delete_endpoint(aws: Aws, name: str) -> None:
+    client = aws.client("sagemaker")
+    _wait_while_busy(aws, lambda: client.describe_endpoint(EndpointName=name)["EndpointStatus"])
+    client.delete_endpoint(EndpointName=name)
+    _wait_until_gone(aws, f"deleting {name}", lambda: client.describe_endpoint(EndpointName=name))
+
+
+def _delete_endpoint_config(aws: Aws, name: str) -> None:
+    aws.client("sagemaker").delete_endpoint_config(EndpointConfigName=name)
+
+
+def _delete_model(aws: Aws, name: str) -> None:
+    aws.client("sagemaker").delete_model(ModelName=name)
+
+
+def _delete_role(aws: Aws, name: str) -> None:
+    client = aws.client("iam")
+    for policy in client.list_role_policies(RoleName=name)["PolicyNames"]:
+        client.delete_role_policy(RoleName=name, PolicyName=policy)
+    client.delete_role(RoleName=name)
+
+
+def _delete_bucket(aws: Aws, name: str) -> None:
+    client = aws.client("s3")
+    for item in client.list_objects_v2(Bucket=name).get("Contents", []):
+        client.delete_object(Bucket=name, Key=item["Key"])
+    client.delete_bucket(Bucket=name)
+
+
+def _delete_log_group(aws: Aws, name: str) -> None:
+    aws.client("logs").delete_log_group(logGroupName=name)
+
+
+def _delete_function(aws: Aws, name: str) -> None:
+    aws.client("lambda").delete_function(FunctionName=name)
+
+
+def _delete_rest_api(aws: Aws, name: str) -> None:
+    client = aws.client("apigateway")
+    # The service chooses the id, and the answer with it may have been lost: the name is ours.
+    for page in client.get_paginator("get_rest_apis").paginate():
+        for api in page["items"]:
+            if api["name"] == name:
+                client.delete_rest_api(restApiId=api["id"])
+
+
+def _wait_while_busy(aws: Aws, status: Callable[[], str]) -> None:
+    aws.wait("the end of an update", lambda: status() not in _BUSY, seconds=_SECONDS)
+
+
+def _wait_until_gone(aws: Aws, what: str, look: Callable[[], Any]) -> None:
+    def gone() -> bool:
+        try:
+            look()
+        except ClientError as error:
+            if not is_absent(error):
+                raise
+            return True
+        return False
+
+    aws.wait(what, gone, seconds=_SECONDS)
+
+
+_DELETIONS: dict[str, Callable[[Aws, str], None]] = {
+    "inference-component": _delete_inference_component,
+    "endpoint": _delete_endpoint,
+    "endpoint-config": _delete_endpoint_config,
+    "model": _delete_model,
+    "role": _delete_role,
+    "bucket": _delete_bucket,
+    "log-group": _delete_log_group,
+    "function": _delete_function,
+    "rest-api": _delete_rest_api,
+}

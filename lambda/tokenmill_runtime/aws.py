@@ -1,0 +1,64 @@
+"""AWS clients, made at first use so that importing a handler stays cheap.
+
+``AWS_ENDPOINT_URL`` and ``AWS_ENDPOINT_URL_<SERVICE>`` are honoured by boto3 itself.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from botocore.config import Config
+    from mypy_boto3_bedrock_runtime import BedrockRuntimeClient
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_sagemaker import SageMakerClient
+    from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
+
+# Longest silence of a model in seconds: above SageMaker's own 60 s for the first byte (AWS page
+# "InvokeEndpointWithResponseStream"), so that its error arrives before ours.
+MODEL_SILENCE_SECONDS: Final = 120
+
+
+def _config(*, read_timeout: float, attempts: int) -> Config:
+    from botocore.config import Config
+
+    return Config(
+        connect_timeout=3,
+        read_timeout=read_timeout,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        max_pool_connections=128,
+        tcp_keepalive=True,
+    )
+
+
+@cache
+def dynamodb() -> DynamoDBClient:
+    """DynamoDB with a short time-out: it stands in front of every request."""
+    import boto3
+
+    return boto3.client("dynamodb", config=_config(read_timeout=3, attempts=3))
+
+
+@cache
+def sagemaker() -> SageMakerClient:
+    """SageMaker's control plane."""
+    import boto3
+
+    return boto3.client("sagemaker", config=_config(read_timeout=10, attempts=3))
+
+
+@cache
+def sagemaker_runtime() -> SageMakerRuntimeClient:
+    """SageMaker's invocations, never retried: a second attempt would cost a second prefill unseen."""
+    import boto3
+
+    return boto3.client("sagemaker-runtime", config=_config(read_timeout=MODEL_SILENCE_SECONDS, attempts=1))
+
+
+@cache
+def bedrock_runtime() -> BedrockRuntimeClient:
+    """Bedrock's invocations, never retried for the same reason."""
+    import boto3
+
+    return boto3.client("bedrock-runtime", config=_config(read_timeout=MODEL_SILENCE_SECONDS, attempts=1))

@@ -1,0 +1,50 @@
+"""What each Lambda function of the runtime runs, and the files of this package that it imports.
+
+The template makes a function's code from exactly these files, so that a change elsewhere does not redeploy
+it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionParts:
+    """One function: Lambda's handler, modules and folders of ``tokenmill_runtime``, fixed environment."""
+
+    handler: str
+    parts: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+AUTHORIZER: Final = FunctionParts(
+    handler="tokenmill_runtime.authorizer.handler",
+    parts=("authorizer.py", "api_keys.py", "aws.py"),
+)
+
+HEARTBEAT: Final = FunctionParts(
+    handler="tokenmill_runtime.heartbeat.handler",
+    parts=("heartbeat.py", "emf.py", "metric_contract.py", "aws.py"),
+)
+
+# Needs the layer with Starlette and anyio besides.
+GATEWAY: Final = FunctionParts(
+    handler="tokenmill_runtime.gateway.app:application",
+    parts=(
+        "gateway/",
+        "streaming/",
+        "conversations.py",
+        "gateway_config.py",
+        "token_work.py",
+        "emf.py",
+        "metric_contract.py",
+        "clock.py",
+        "aws.py",
+    ),
+    environment={"AWS_LAMBDA_EXEC_WRAPPER": "/var/task/tokenmill_runtime/streaming/run.sh"},
+)

@@ -1,0 +1,79 @@
+"""One-minute heartbeat: zero demand and the current copies of every target.
+
+A gateway function that nobody calls is frozen and publishes nothing, and a target-tracking policy does not
+scale in on missing data (AWS page "Target tracking scaling policies for Application Auto Scaling").
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Final
+
+from tokenmill_runtime.aws import sagemaker
+from tokenmill_runtime.emf import emf_line
+from tokenmill_runtime.metric_contract import COPIES, REQUESTS, TOKEN_WORK
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HEARTBEAT_VARIABLE: Final = "TOKENMILL_HEARTBEAT"
+
+
+class HeartbeatError(RuntimeError):
+    """The copies of some targets could not be read; their zero demand was published all the same."""
+
+
+def handler(event: object, context: object) -> None:
+    """Print one EMF line a target.
+
+    Raises HeartbeatError naming every component whose copies could not be read, after all lines are out;
+    ValueError when the environment document is not of its form.
+    """
+    failures = []
+    for target, component in read_targets(os.environ):
+        values: dict[str, float] = {TOKEN_WORK: 0, REQUESTS: 0}
+        if component is not None:
+            copies = _copies(component)
+            if isinstance(copies, int):
+                values[COPIES] = copies
+            else:
+                failures.append(f"{component}: {copies}")
+        print(emf_line(values, target=target, publisher="heartbeat", timestamp=time.time()), flush=True)
+    if failures:
+        raise HeartbeatError("the copies could not be read of " + "; ".join(failures))
+
+
+def read_targets(environment: Mapping[str, str]) -> list[tuple[str, str | None]]:
+    """The targets to publish for, each with its inference component if it has one.
+
+    Form: ``{"targets": [{"target": ..., "component": name or null}]}``. Raises ValueError naming what is
+    wrong.
+    """
+    text = environment.get(HEARTBEAT_VARIABLE)
+    if text is None:
+        raise ValueError(f"environment variable {HEARTBEAT_VARIABLE} is not set; TokenScaling renders it")
+    try:
+        return [_target(item) for item in json.loads(text)["targets"]]
+    except (ValueError, KeyError, TypeError) as error:
+        form = '{"targets": [{"target": "<name>", "component": "<name>" or null}]}'
+        raise ValueError(f"{HEARTBEAT_VARIABLE} must be {form}, got {text!r}") from error
+
+
+def _target(item: dict[str, object]) -> tuple[str, str | None]:
+    target, component = item["target"], item["component"]
+    if not isinstance(target, str) or not target or not isinstance(component, str | None):
+        raise ValueError("target must be a text and component a text or null")
+    return target, component
+
+
+def _copies(component: str) -> int | str:
+    """The component's copies in service, or why they could not be read."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        found = sagemaker().describe_inference_component(InferenceComponentName=component)
+    except (BotoCoreError, ClientError) as error:
+        return str(error)
+    return found.get("RuntimeConfig", {}).get("CurrentCopyCount", 0)

@@ -1,0 +1,105 @@
+"""The metrics of tokenmill: every name, unit, dimension and publisher, for functions and templates alike.
+
+Functions emit only what stands here (`tokenmill_runtime.emf` refuses the rest); dashboards, alarms and
+scaling policies read names from here, so the two cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Publisher = Literal["gateway", "heartbeat"]
+Unit = Literal["Seconds", "Milliseconds", "Count"]
+Statistic = Literal["Sum", "Maximum", "p95"]
+
+NAMESPACE: Final = "tokenmill"
+TARGET_DIMENSION: Final = "Target"
+
+TOKEN_WORK: Final = "TokenWork"
+INPUT_TOKENS: Final = "InputTokens"
+CACHED_INPUT_TOKENS: Final = "CachedInputTokens"
+OUTPUT_TOKENS: Final = "OutputTokens"
+REQUESTS: Final = "Requests"
+ERRORS: Final = "Errors"
+TIME_TO_FIRST_TOKEN: Final = "TimeToFirstToken"
+INTER_TOKEN_LATENCY: Final = "InterTokenLatency"
+IN_FLIGHT: Final = "InFlight"
+COPIES: Final = "Copies"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricDefinition:
+    """One metric: what it is called, who publishes it and how it is to be read.
+
+    ``statistic`` is the CloudWatch statistic that makes sense of it; ``storage_resolution`` is 1 or 60
+    seconds.
+    """
+
+    name: str
+    unit: Unit
+    publisher: tuple[Publisher, ...]
+    statistic: Statistic
+    storage_resolution: Literal[1, 60]
+    description: str
+
+
+def _gateway(
+    name: str, unit: Unit, statistic: Statistic, description: str, *, resolution: Literal[1, 60] = 60
+) -> MetricDefinition:
+    return MetricDefinition(
+        name=name,
+        unit=unit,
+        publisher=("gateway",),
+        statistic=statistic,
+        storage_resolution=resolution,
+        description=description,
+    )
+
+
+METRICS: Final[tuple[MetricDefinition, ...]] = (
+    MetricDefinition(
+        name=TOKEN_WORK,
+        unit="Seconds",
+        publisher=("gateway", "heartbeat"),
+        statistic="Sum",
+        storage_resolution=1,
+        description="engine-busy seconds of one copy that arrived; the heartbeat adds 0 for an idle target",
+    ),
+    _gateway(
+        INPUT_TOKENS, "Count", "Sum", "input tokens: estimated at arrival, corrected by the model's own count"
+    ),
+    _gateway(
+        CACHED_INPUT_TOKENS, "Count", "Sum", "input tokens whose prefill the model's prefix cache saved"
+    ),
+    _gateway(
+        OUTPUT_TOKENS, "Count", "Sum", "output tokens, as they stream; corrected by the model's own count"
+    ),
+    MetricDefinition(
+        name=REQUESTS,
+        unit="Count",
+        publisher=("gateway", "heartbeat"),
+        statistic="Sum",
+        storage_resolution=60,
+        description="requests sent to the model; the heartbeat adds 0",
+    ),
+    _gateway(
+        ERRORS,
+        "Count",
+        "Sum",
+        "requests that the model did not answer in full; caller's mistakes not counted",
+    ),
+    _gateway(TIME_TO_FIRST_TOKEN, "Milliseconds", "p95", "from the request's arrival to the first token"),
+    _gateway(INTER_TOKEN_LATENCY, "Milliseconds", "p95", "mean time between the tokens of a request"),
+    _gateway(IN_FLIGHT, "Count", "Maximum", "requests in flight in one gateway process", resolution=1),
+    MetricDefinition(
+        name=COPIES,
+        unit="Count",
+        publisher=("heartbeat",),
+        statistic="Maximum",
+        storage_resolution=60,
+        description="copies of the inference component that are in service",
+    ),
+)
+
+BY_NAME: Final[dict[str, MetricDefinition]] = {metric.name: metric for metric in METRICS}

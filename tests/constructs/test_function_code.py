@@ -1,0 +1,107 @@
+"""A function's code has what it imports, and nothing else of the runtime."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support_stack import chat_stack
+from tokenmill.gateway.layer import LAYER_FOLDER
+from tokenmill.security.code import runtime_code
+from tokenmill_runtime.functions import AUTHORIZER, GATEWAY, HEARTBEAT, FunctionParts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+import aws_cdk as cdk
+
+PACKAGE = "tokenmill_runtime"
+HANDLERS = {"Gateway/Function": GATEWAY, "Gateway/Authorizer": AUTHORIZER, "Heartbeat/Function": HEARTBEAT}
+
+
+@pytest.fixture(scope="module")
+def assets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The staged code of each function, by the construct's path."""
+    outdir = tmp_path_factory.mktemp("assembly")
+    stack = chat_stack(outdir)
+    template = cdk.App.of(stack).synth().get_stack_by_name(stack.stack_name).template
+    by_handler = {parts.handler: path for path, parts in HANDLERS.items()}
+    return {
+        by_handler[resource["Properties"]["Handler"]]: outdir / resource["Metadata"]["aws:asset:path"]
+        for resource in template["Resources"].values()
+        if resource["Type"] == "AWS::Lambda::Function"
+    }
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield the runtime modules that a file imports, in functions too, but not for type checkers only."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    checked = [
+        node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    ]
+    skipped = {id(inner) for node in checked for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == PACKAGE:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names if node.module == PACKAGE)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == PACKAGE)
+
+
+@pytest.mark.parametrize("path", HANDLERS)
+def test_every_import_of_the_runtime_is_in_the_code(path: str, assets: dict[str, Path]) -> None:
+    """What a function imports late would only fail in front of a caller."""
+    root = assets[path]
+    missing = {
+        f"{file.relative_to(root)}: {module}"
+        for file in root.rglob("*.py")
+        for module in imports(file)
+        if not (root / (module.replace(".", "/") + ".py")).is_file()
+        and not (root / module.replace(".", "/") / "__init__.py").is_file()
+    }
+    assert missing == set()
+
+
+@pytest.mark.parametrize("path", HANDLERS)
+def test_the_handler_can_be_imported_from_its_code_alone(path: str, assets: dict[str, Path]) -> None:
+    """Only the code, the layer and boto3 are on the module path, as in Lambda."""
+    module, _, attribute = HANDLERS[path].handler.replace(":", ".").rpartition(".")
+    site = sysconfig.get_paths()["purelib"]
+    code = (
+        f"import sys; sys.path[:0] = [{str(assets[path])!r}, {str(LAYER_FOLDER / 'python')!r}, {site!r}]; "
+        f"import importlib; m = importlib.import_module({module!r}); assert callable(m.{attribute}); "
+        f"print(m.__file__)"
+    )
+    found = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith(str(assets[path]))
+
+
+@pytest.mark.parametrize(("path", "parts"), HANDLERS.items(), ids=list(HANDLERS))
+def test_nothing_else_is_in_the_code(path: str, parts: FunctionParts, assets: dict[str, Path]) -> None:
+    """A change to another function does not redeploy this one, and no .pyc changes the hash."""
+    root = assets[path]
+    files = {str(file.relative_to(root / PACKAGE)) for file in root.rglob("*") if file.is_file()}
+    allowed = ("__init__.py", *parts.parts)
+    assert [name for name in sorted(files) if not name.startswith(allowed)] == []
+    assert [name for name in files if "__pycache__" in name or name.endswith(".pyc")] == []
+    assert {item.name for item in root.iterdir()} == {PACKAGE}
+
+
+def test_lambda_can_execute_the_wrapper_script(assets: dict[str, Path]) -> None:
+    """The file's mode travels with the asset."""
+    assert os.access(assets["Gateway/Function"] / PACKAGE / "streaming" / "run.sh", os.X_OK)
+
+
+def test_fails_when_a_part_is_not_in_the_runtime() -> None:
+    """A broken installation is told at synth, not by a function that cannot start."""
+    with pytest.raises(FileNotFoundError, match="tokenmill_runtime has no 'nothing.py' in .*; reinstall tokenmill"):
+        runtime_code(("nothing.py",))

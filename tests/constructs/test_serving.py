@@ -1,0 +1,143 @@
+"""What one copy is and needs, before any template."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support_stack import ENGINE, plan
+from tokenmill.core.errors import TokenmillError
+from tokenmill.core.images import image
+from tokenmill.core.workload import Capacity
+from tokenmill.endpoints import Serving
+from tokenmill.endpoints.serving import rolling_batch_percent
+
+
+def serving(**changes: Any) -> Serving:
+    fields: dict[str, Any] = {
+        "model": "Qwen/Qwen3-8B",
+        "instance_type": "ml.inf2.24xlarge",
+        "tensor_parallel": 4,
+        "max_sequences": 8,
+        "context_tokens": 8192,
+    }
+    return Serving(**{**fields, **changes})
+
+
+def test_a_copy_takes_whole_chips_of_the_instance() -> None:
+    """Four cores of Inferentia2 are two chips, and six chips hold three such copies."""
+    copy = serving()
+    assert (copy.chips, copy.copies_per_instance) == (2, 3)
+
+
+def test_copies_share_what_the_host_leaves() -> None:
+    """384 GiB, a fifth left to the host, three copies."""
+    assert serving().reserved_memory_mib == int(384 * 1024 * 0.8 / 3)
+
+
+def test_the_host_memory_that_a_copy_needs_wins_over_its_share() -> None:
+    """A plan knows what loading takes."""
+    assert serving(host_memory_mib=20_000).reserved_memory_mib == 20_000
+
+
+@pytest.mark.parametrize(("copies", "instances"), [(0, 0), (1, 1), (3, 1), (4, 2)])
+def test_instances_hold_whole_copies(copies: int, instances: int) -> None:
+    """A fourth copy takes a second machine."""
+    assert serving().instances_for(copies) == instances
+
+
+def test_the_most_instances_leave_room_for_a_rolling_batch() -> None:
+    """A batch is provisioned beside what runs, so six copies in batches of half need room for nine."""
+    assert serving().max_instances(Capacity(minimum=2, maximum=6, initial=2)) == 3
+    assert serving().max_instances(Capacity(minimum=1, maximum=6, initial=1)) == 2
+
+
+@pytest.mark.parametrize(("minimum", "percent"), [(0, None), (1, None), (2, 50), (3, 34), (20, 5), (100, 5)])
+def test_a_rolling_batch_is_one_copy_within_five_to_fifty_percent(minimum: int, percent: int | None) -> None:
+    """One copy cannot roll; SageMaker takes 5 to 50 percent."""
+    assert rolling_batch_percent(Capacity(minimum=minimum, maximum=100, initial=minimum)) == percent
+
+
+def test_the_environment_speaks_the_image_s_language() -> None:
+    """The Neuron image reads SM_ON_ variables, the GPU image OPTION_ ones."""
+    assert serving().container_environment() == {
+        "SM_ON_MODEL": "Qwen/Qwen3-8B",
+        "SM_ON_BATCH_SIZE": "8",
+        "SM_ON_SEQUENCE_LENGTH": "8192",
+        "SM_ON_TENSOR_PARALLEL_SIZE": "4",
+        "SM_ON_ALLOW_NON_CACHED_MODEL": "",
+    }
+    on_gpu = serving(instance_type="ml.g6e.12xlarge", environment={"OPTION_DTYPE": "fp8"})
+    assert on_gpu.container_environment() == {
+        "HF_MODEL_ID": "Qwen/Qwen3-8B",
+        "OPTION_MAX_ROLLING_BATCH_SIZE": "8",
+        "OPTION_MAX_MODEL_LEN": "8192",
+        "OPTION_TENSOR_PARALLEL_DEGREE": "4",
+        "OPTION_DTYPE": "fp8",
+    }
+
+
+def test_a_plan_s_chosen_candidate_becomes_what_is_served() -> None:
+    """Nothing that was planned is lost on the way to the template."""
+    made = plan()
+    copy = Serving.from_plan(made)
+    assert (copy.model, copy.instance_type, copy.tensor_parallel) == ("Qwen/Qwen3-8B", "ml.inf2.8xlarge", 2)
+    assert (copy.max_sequences, copy.context_tokens, copy.reserved_memory_mib) == (8, 8192, 40_000)
+    assert (copy.engine, copy.plan_hash, copy.serving_image.key) == (ENGINE, made.hash, "hf-vllm-neuronx")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"tensor_parallel": 3},
+            "tensor_parallel is 3, which leaves cores of a chip idle; ml.inf2.24xlarge has 2 cores a chip and "
+            "a copy takes whole chips, so give a multiple of 2",
+        ),
+        (
+            {"tensor_parallel": 14},
+            "tensor_parallel is 14, but ml.inf2.24xlarge has 12 cores; give 12 or less, or a larger instance type",
+        ),
+        (
+            {"tensor_parallel": 8},
+            "a copy on 4 chips does not divide the 6 chips of ml.inf2.24xlarge; give a tensor_parallel whose "
+            "chips divide 6",
+        ),
+        ({"tensor_parallel": 0}, "tensor_parallel is 0; it must be 1 or more"),
+        ({"max_sequences": 0}, "max_sequences is 0; it must be 1 or more"),
+        ({"context_tokens": -1}, "context_tokens is -1; it must be 1 or more"),
+        (
+            {"host_memory_mib": 200_000},
+            "host_memory_mib is 200000, but 3 copies on ml.inf2.24xlarge leave 104857 MiB for each; give a "
+            "larger instance type",
+        ),
+        (
+            {"image": image("lmi-vllm")},
+            "image 'lmi-vllm' runs on A10G, L4, L40S, A100-40GB, A100-80GB, H100, H200, but "
+            "ml.inf2.24xlarge has Inferentia2; leave image out, or give an instance type that it runs on",
+        ),
+    ],
+)
+def test_fails_when_the_shape_does_not_fit(changes: dict[str, Any], message: str) -> None:
+    """Each message has the value, what is allowed and the way out."""
+    with pytest.raises(TokenmillError) as caught:
+        serving(**changes)
+    assert str(caught.value) == message
+
+
+def test_fails_with_every_problem_at_once() -> None:
+    """A wrong shape and a wrong image are told together."""
+    with pytest.raises(TokenmillError, match=r"(?s)tensor_parallel is 3.*\nimage 'lmi-vllm' runs on"):
+        serving(tensor_parallel=3, image=image("lmi-vllm"))
+
+
+def test_fails_when_no_endpoint_can_start_the_image() -> None:
+    """Trainium2's image has no serve entrypoint, which its catalog row says."""
+    with pytest.raises(TokenmillError, match="image .* cannot be served by an endpoint as it is: "):
+        serving(instance_type="ml.trn2.48xlarge")
+
+
+def test_fails_for_an_unknown_instance_type() -> None:
+    """The catalog names the nearest ones."""
+    with pytest.raises(TokenmillError, match="unknown instance type 'ml.inf2.25xlarge'; nearest known"):
+        serving(instance_type="ml.inf2.25xlarge")

@@ -1,0 +1,447 @@
+"""Every failure is an OpenAI error object with its status, in the caller's terms, and never a traceback."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import openai
+import pytest
+
+from support_runtime import CLAUDE, PATIENCE, QWEN, FakeAws, Gateway, Reply, Ticks, delta
+from tokenmill_runtime import aws as aws_clients
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HELLO: list[Any] = [{"role": "user", "content": "Hello there"}]
+
+
+@pytest.fixture
+def client(gateway: Gateway) -> Iterator[openai.OpenAI]:
+    """OpenAI's own client, which must understand each error."""
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="anna", max_retries=0) as made:
+        yield made
+
+
+def post(gateway: Gateway, body: object, **headers: str) -> tuple[int, dict[str, Any]]:
+    """Status and error object of a raw request."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = {"authorization": "Bearer anna", **headers}
+    response = httpx.post(f"{gateway.url}/v1/chat/completions", content=content, headers=headers)
+    assert "Traceback" not in response.text
+    assert response.headers["x-request-id"]
+    document = response.json()["error"]
+    assert set(document) == {"message", "type", "param", "code"}
+    return response.status_code, document
+
+
+def chat(**changes: Any) -> dict[str, Any]:
+    return {"model": QWEN, "messages": HELLO, **changes}
+
+
+def test_without_a_principal_nothing_is_served(gateway: Gateway) -> None:
+    """Only the front can authenticate, so no header of a caller opens the gateway."""
+    for path in ("/v1/models", f"/v1/models/{QWEN}"):
+        response = httpx.get(f"{gateway.url}{path}", headers={"tokenmill.principal": "me"})
+        assert response.status_code == 401
+        assert response.json()["error"]["code"] == "invalid_api_key"
+    response = httpx.post(f"{gateway.url}/v1/chat/completions", json=chat())
+    assert response.status_code == 401
+
+
+BAD_BODIES: list[tuple[object, str | None, str]] = [
+    (b"", None, "the body must be JSON"),
+    (b"{", None, "the body must be JSON"),
+    (b"\xff\xfe\xfa", None, "the body must be JSON"),
+    (b"[" * 100_000, None, "nested too deeply"),
+    (b"[1, 2]", None, r"must be a JSON object, got \[1, 2\]"),
+    (b'{"model": NaN}', None, "NaN is not a JSON number"),
+    ({"messages": HELLO}, "model", "model must be a text, got null"),
+    (chat(model=7), "model", "model must be a text, got 7"),
+    ({"model": QWEN}, "messages", "messages must be a list with at least one message, got null"),
+    (chat(messages=[]), "messages", r"got \[\]"),
+    (chat(messages="x" * 99), "messages", r'got "xxx.*\.\.\.'),
+    (chat(messages=["hi"]), "messages[0]", r"messages\[0\] must be an object"),
+    (chat(messages=[{"content": "x"}]), "messages[0].role", "system, developer, user, assistant, got null"),
+    (chat(messages=[{"role": ["user"], "content": "x"}]), "messages[0].role", r'got \["user"\]'),
+    (chat(messages=[{"role": "tool", "content": "x"}]), "messages[0].role", 'got "tool"'),
+    (
+        chat(messages=[{"role": "user", "content": 3}]),
+        "messages[0].content",
+        "a text or a list of text parts",
+    ),
+    (
+        chat(messages=[{"role": "user", "content": []}]),
+        "messages[0].content",
+        "a text or a list of text parts",
+    ),
+    (chat(messages=[{"role": "user"}]), "messages[0].content", "got null"),
+    (chat(messages=[{"role": "user", "content": ["x"]}]), "messages[0].content[0]", "must be of type text"),
+    (
+        chat(messages=[{"role": "user", "content": [{"type": "image_url"}]}]),
+        "messages[0].content[0]",
+        '"image_url" is not supported',
+    ),
+    (
+        chat(messages=[{"role": "assistant", "content": "x", "tool_calls": [1]}]),
+        "messages[0].tool_calls",
+        "not supported; messages are text only",
+    ),
+    (chat(messages=[*HELLO, {"role": "assistant", "content": "x"}]), "messages[1].role", 'must be "user"'),
+    (
+        b'{"model": "claude", "messages": [{"role": "user", "content": "\\ud800"}]}',
+        "messages[0].content",
+        "surrogate",
+    ),
+    (chat(max_tokens=0), "max_tokens", "a whole number from 1 to 40, got 0"),
+    (chat(max_tokens=True), "max_tokens", "got true"),
+    (chat(max_tokens=1.5), "max_tokens", "got 1.5"),
+    (chat(max_completion_tokens=41), "max_completion_tokens", "from 1 to 40, got 41"),
+    (chat(max_completion_tokens=4, max_tokens=5), "max_tokens", "give one of them"),
+    (chat(n=2), "n", "n=2 is not supported; use 1"),
+    (chat(n=True), "n", "n=true is not supported; use 1"),
+    (chat(store=True), "store", "use false"),
+    (chat(tools=[{"type": "function"}]), "tools", f"tools is not supported; the model {QWEN} takes"),
+    (chat(model=CLAUDE, seed=1), "seed", "the model claude takes stop, temperature, top_p"),
+    (chat(temperature=2.1), "temperature", "a number from 0 to 2, got 2.1"),
+    (chat(top_p="1"), "top_p", 'got "1"'),
+    (chat(presence_penalty=True), "presence_penalty", "got true"),
+    (chat(stop=["a"] * 5), "stop", "at most 4 texts"),
+    (chat(stop=[""]), "stop", r'got \[""\]'),
+    (chat(stop={}), "stop", "got {}"),
+    (chat(stream="yes"), "stream", 'must be true or false, got "yes"'),
+    (chat(stream_options={"include_usage": True}), "stream_options", "needs stream=true"),
+    (chat(stream=True, stream_options=[1]), "stream_options", "must be an object"),
+    (
+        chat(stream=True, stream_options={"include_usage": 1}),
+        "stream_options.include_usage",
+        "must be true or false, got 1",
+    ),
+    (chat(metadata=[]), "metadata", "an object with text values"),
+    (chat(metadata={"a": 1}), "metadata", "an object with text values"),
+    (chat(metadata={"conversation_id": "a#b"}), "metadata.conversation_id", "1 to 128 letters"),
+    (chat(metadata={"conversation_id": ""}), "metadata.conversation_id", "1 to 128 letters"),
+]
+
+
+@pytest.mark.parametrize(("body", "param", "message"), BAD_BODIES)
+def test_a_bad_body_is_refused_by_name(
+    gateway: Gateway, aws: FakeAws, body: object, param: str | None, message: str
+) -> None:
+    """Status 400, the parameter, its value and what is allowed; the model is never asked."""
+    status, error = post(gateway, body)
+    assert (status, error["type"], error["param"]) == (400, "invalid_request_error", param)
+    assert re.search(message, error["message"]), error["message"]
+    assert aws.requests == []
+
+
+def test_parameters_without_effect_are_taken(gateway: Gateway, aws: FakeAws) -> None:
+    """What only OpenAI's own service uses must not stop a client that sends it."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
+    aws.model = lambda to: to.json({"choices": [choice]})
+    body = chat(
+        user="u", metadata={"team": "a"}, n=1, store=False, tools=[], seed=None, safety_identifier="s"
+    )
+    response = httpx.post(
+        f"{gateway.url}/v1/chat/completions", json=body, headers={"authorization": "Bearer a"}
+    )
+    assert response.status_code == 200
+    assert set(aws.requests[0].body) == {"messages", "stream", "max_tokens"}
+
+
+def test_an_unknown_model_is_a_404(client: openai.OpenAI) -> None:
+    """The client's own NotFoundError, with the models that there are."""
+    with pytest.raises(openai.NotFoundError, match="gpt-5.*does not exist") as raised:
+        client.chat.completions.create(model="gpt-5", messages=HELLO, stream=True)
+    assert raised.value.code == "model_not_found"
+
+
+def test_too_many_tokens_are_refused_before_the_model(client: openai.OpenAI, aws: FakeAws) -> None:
+    """Four characters a token against the model's context of 100."""
+    long: list[Any] = [{"role": "user", "content": "x" * 401}]
+    with pytest.raises(openai.BadRequestError, match="context is 100 tokens, but .* about 101") as raised:
+        client.chat.completions.create(model=QWEN, messages=long)
+    assert (raised.value.code, raised.value.param) == ("context_length_exceeded", "messages")
+    assert aws.requests == []
+
+
+def test_a_body_over_the_limit_is_a_413(start_gateway: Callable[..., Gateway]) -> None:
+    """The limit of the configuration, in bytes."""
+    gateway = start_gateway(max_body_bytes=200)
+    status, error = post(gateway, b" " * 201)
+    assert (status, error["code"]) == (413, "body_too_long")
+    assert "at most 200 bytes" in error["message"]
+    assert post(gateway, b" " * 200)[0] == 400
+
+
+def test_conversations_need_a_table(start_gateway: Callable[..., Gateway]) -> None:
+    """A gateway without one says so instead of forgetting."""
+    status, error = post(start_gateway(), chat(metadata={"conversation_id": "c"}))
+    assert (status, error["code"]) == (400, "conversations_not_enabled")
+
+
+def test_unknown_routes_and_methods_have_error_objects(gateway: Gateway) -> None:
+    """With what there is instead."""
+    for method, path, status in (("GET", "/v1/embeddings", 404), ("GET", "/v1/chat/completions", 405)):
+        response = httpx.request(method, f"{gateway.url}{path}", headers={"authorization": "Bearer a"})
+        assert response.status_code == status
+        assert "POST /v1/chat/completions" in response.json()["error"]["message"]
+
+
+FAILURES: list[tuple[int, str, dict[str, Any], int, str]] = [
+    (400, "ThrottlingException", {}, 429, "rate_limit_exceeded"),
+    (429, "ModelNotReadyException", {}, 503, "model_unavailable"),
+    (503, "ServiceUnavailable", {}, 503, "model_unavailable"),
+    (400, "ValidationError", {}, 503, "model_unavailable"),
+    (403, "AccessDeniedException", {}, 500, "model_access_denied"),
+    (500, "InternalFailure", {}, 502, "model_error"),
+    (424, "ModelError", {"OriginalStatusCode": 500, "OriginalMessage": "boom"}, 502, "model_error"),
+    (424, "ModelError", {"OriginalStatusCode": 429}, 429, "rate_limit_exceeded"),
+    (424, "ModelError", {"OriginalStatusCode": 503}, 503, "model_unavailable"),
+    (424, "ModelError", {"OriginalStatusCode": 504}, 504, "model_timeout"),
+    (424, "ModelError", {"OriginalStatusCode": 400, "OriginalMessage": "bad top_k"}, 400, "invalid_value"),
+    (
+        424,
+        "ModelError",
+        {
+            "OriginalStatusCode": 400,
+            "OriginalMessage": '{"error": {"message": "maximum context length is 9"}}',
+        },
+        400,
+        "context_length_exceeded",
+    ),
+    (
+        424,
+        "ModelError",
+        {"OriginalStatusCode": 400, "OriginalMessage": '{"object": "error", "message": "no"}'},
+        400,
+        "invalid_value",
+    ),
+    (
+        424,
+        "ModelError",
+        {"OriginalStatusCode": 422, "OriginalMessage": '{"error": "no"}'},
+        400,
+        "invalid_value",
+    ),
+    (424, "ModelError", {"OriginalStatusCode": 422, "OriginalMessage": "[1]"}, 400, "invalid_value"),
+]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(("aws_status", "kind", "fields", "status", "code"), FAILURES)
+def test_a_failure_before_the_first_token_has_its_status(
+    gateway: Gateway,
+    aws: FakeAws,
+    aws_status: int,
+    kind: str,
+    fields: dict[str, Any],
+    status: int,
+    code: str,
+    stream: bool,
+) -> None:
+    """AWS's error becomes the caller's; AWS's own text stays in the log. The demand was there: it is counted."""
+    text = "arn:aws:logs:us-east-1:123456789012"
+    aws.model = lambda to: to.json({"Message": text, **fields}, status=aws_status, error=kind)
+    found, error = post(gateway, chat(stream=stream))
+    assert (found, error["code"]) == (status, code)
+    assert text not in error["message"]
+    refused = status == 400
+    assert gateway.total("Errors") == (0 if refused else 1)
+    assert gateway.total("Requests") == 1
+    assert gateway.logged()[-1]["outcome"] == code
+    assert len(aws.requests) == 1, "never retried"
+    if not refused:
+        assert text in gateway.logged()[0]["detail"]
+
+
+def test_the_model_s_own_words_reach_the_caller(gateway: Gateway, aws: FakeAws) -> None:
+    """A refused request must say why."""
+    fields = {"OriginalStatusCode": 400, "OriginalMessage": '{"error": {"message": "top_k must be above 0"}}'}
+    aws.model = lambda to: to.json({"Message": "x", **fields}, status=424, error="ModelError")
+    assert "top_k must be above 0" in post(gateway, chat())[1]["message"]
+
+
+def test_an_unavailable_model_says_when_to_come_back(gateway: Gateway, aws: FakeAws) -> None:
+    """The openai client honours the header."""
+    aws.model = lambda to: to.json({"Message": "no copies"}, status=400, error="ValidationError")
+    headers = {"authorization": "Bearer anna"}
+    response = httpx.post(f"{gateway.url}/v1/chat/completions", json=chat(stream=True), headers=headers)
+    assert response.headers["retry-after"] == "10"
+
+
+def test_a_service_that_cannot_be_reached_is_a_503(
+    gateway: Gateway, aws: FakeAws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No listener at the model's address."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+    aws_clients.sagemaker_runtime.cache_clear()
+    assert post(gateway, chat(stream=True))[0] == 503
+
+
+def test_a_connection_lost_before_the_answer_is_a_502(gateway: Gateway, aws: FakeAws) -> None:
+    """The model may have taken the request, so it is not called unavailable."""
+    aws.model = lambda to: to.hang_up()
+    assert post(gateway, chat())[0] == 502
+
+
+WRONG_ANSWERS = [
+    b"<html>",
+    b"[]",
+    b"{}",
+    b'{"error": {"message": "no"}}',
+    b'{"error": {}}',
+    b'{"choices": [{}]}',
+]
+
+
+@pytest.mark.parametrize("content", WRONG_ANSWERS)
+def test_an_answer_of_another_form_is_no_answer(gateway: Gateway, aws: FakeAws, content: bytes) -> None:
+    """Whatever the container says, the caller gets an error object."""
+    aws.model = lambda to: to.raw(content)
+    status, error = post(gateway, chat())
+    assert (status, error["code"]) == (502, "model_error")
+    assert gateway.total("Errors") == 1
+
+
+def breaks(how: Callable[[Reply], None]) -> Callable[[Reply], None]:
+    def reply(to: Reply) -> None:
+        to.begin()
+        to.sse(delta("Hel"), delta("lo"))
+        how(to)
+
+    return reply
+
+
+def _fails(kind: str, document: dict[str, Any]) -> Callable[[Reply], None]:
+    def how(to: Reply) -> None:
+        to.failure(kind, document)
+        to.end()
+
+    return how
+
+
+def _says(*parts: Any) -> Callable[[Reply], None]:
+    def how(to: Reply) -> None:
+        for part in parts:
+            if isinstance(part, bytes):
+                to.part(part)
+            else:
+                to.sse(part)
+        to.end()
+
+    return how
+
+
+def _broken_frame(to: Reply) -> None:
+    to.chunk(b"\x00\x00\x00\x20" * 10)
+    to.end()
+
+
+MID_STREAM = {
+    "model stream error": _fails(
+        "ModelStreamError", {"Message": "died", "ErrorCode": "ModelInvocationTimeExceeded"}
+    ),
+    "internal failure": _fails("InternalStreamFailure", {"Message": "x"}),
+    "connection lost": lambda to: to.hang_up(),
+    "ended unfinished": lambda to: to.end(),
+    "the model's own error": _says({"error": {"message": "out of memory"}}, "[DONE]"),
+    "no json": _says(b"data: nonsense\n\n"),
+    "no utf-8": _says(b"data: \xff\n\n"),
+    "broken frame": _broken_frame,
+    "choices of another form": _says({"choices": [7]}),
+    "a delta of another form": _says({"choices": [{"delta": 7}]}),
+    "a content of another form": _says({"choices": [{"delta": {"content": 7}}]}),
+}
+
+
+@pytest.mark.parametrize("how", MID_STREAM.values(), ids=MID_STREAM.keys())
+def test_a_model_that_dies_mid_answer_raises_in_the_client(
+    client: openai.OpenAI, aws: FakeAws, gateway: Gateway, how: Callable[[Reply], None]
+) -> None:
+    """The unmodified client gets the tokens so far, then APIError; nothing looks finished."""
+    aws.model = breaks(how)
+    texts, reasons = [], []
+    with (
+        pytest.raises(openai.APIError, match="failed") as raised,
+        client.chat.completions.create(model=QWEN, messages=HELLO, stream=True) as stream,
+    ):
+        for chunk in stream:
+            texts.append(chunk.choices[0].delta.content)
+            reasons.append(chunk.choices[0].finish_reason)
+    assert texts == ["Hel", "lo"]
+    assert set(reasons) == {None}
+    assert raised.value.code == "model_error"
+    assert gateway.total("Errors") == 1
+    assert gateway.total("OutputTokens") == 2
+    assert not any("TimeToFirstToken" in line for line in gateway.metrics())
+
+
+def test_no_done_follows_an_error_event(gateway: Gateway, aws: FakeAws) -> None:
+    """Clients that only look for `[DONE]` must not find it."""
+    aws.model = breaks(lambda to: to.end())
+    headers = {"authorization": "Bearer anna"}
+    response = httpx.post(f"{gateway.url}/v1/chat/completions", json=chat(stream=True), headers=headers)
+    last = response.text.strip().split("\n\n")[-1]
+    assert json.loads(last.removeprefix("data: "))["error"]["code"] == "model_error"
+    assert "[DONE]" not in response.text
+
+
+def test_a_stream_that_fails_at_once_still_has_a_status(gateway: Gateway, aws: FakeAws) -> None:
+    """Nothing is sent before the first chunk, so its failure is a real 502."""
+
+    def reply(to: Reply) -> None:
+        to.begin()
+        to.failure("ModelStreamError", {"Message": "died"})
+        to.end()
+
+    aws.model = reply
+    assert post(gateway, chat(stream=True))[0] == 502
+
+
+def test_the_function_s_deadline_ends_a_silent_model(
+    start_gateway: Callable[..., Gateway], aws: FakeAws, ticks: Ticks
+) -> None:
+    """With its last seconds the gateway says what happened instead of being killed."""
+    gone = threading.Event()
+
+    def silent(to: Reply) -> None:
+        if to.caller_hung_up():
+            gone.set()
+
+    aws.model = silent
+    gateway = start_gateway(deadline=ticks.now + 2)
+    status, error = post(gateway, chat(stream=True))
+    assert (status, error["code"]) == (504, "model_timeout")
+
+
+def test_a_silent_model_is_given_up(gateway: Gateway, aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that says nothing within the client's time-out is a 504, before and within a stream."""
+    monkeypatch.setattr(aws_clients, "MODEL_SILENCE_SECONDS", 0.05)
+    done = threading.Event()
+
+    def silent(to: Reply) -> None:
+        done.wait(PATIENCE)
+
+    def stops(to: Reply) -> None:
+        to.begin()
+        to.sse(delta("one"))
+        done.wait(PATIENCE)
+
+    try:
+        aws.model = silent
+        assert post(gateway, chat())[0] == 504
+        assert post(gateway, chat(stream=True))[0] == 504
+        aws.model = stops
+        headers = {"authorization": "Bearer anna"}
+        response = httpx.post(f"{gateway.url}/v1/chat/completions", json=chat(stream=True), headers=headers)
+        assert "model_timeout" in response.text
+    finally:
+        done.set()

@@ -1,0 +1,22 @@
+"""Models and workloads that the planner's tests share."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from pathlib import Path
+
+from tokenmill.core.model_spec import ModelSpec
+from tokenmill.core.workload import Limits, Slo, Workload
+
+CONFIGS = Path(__file__).resolve().parent / "data" / "hf_configs"
+TODAY = datetime.date(2026, 11, 22)
+CHAT = Workload(requests_per_second=2, input_tokens=512, output_tokens=256)
+GOALS = Slo(ttft_ms=2000, itl_ms=60)
+INF2 = Limits(instances=("ml.inf2.*",))
+
+
+@functools.cache
+def model(name: str) -> ModelSpec:
+    """Return the model in a file of tests/data/hf_configs."""
+    return ModelSpec.from_hf_config(CONFIGS / f"{name}.json")
