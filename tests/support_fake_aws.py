@@ -192,7 +192,7 @@ def _error(operation: OperationModel, error: AwsError) -> tuple[str, bytes]:
 
 
 class Resources:
-    """What probes create, as the services would hold it: a second deletion says that the thing is not there."""
+    """What probes create, as the services would hold it; deleting what is not there is an error."""
 
     def __init__(self, fake: FakeAws) -> None:
         self.fake = fake

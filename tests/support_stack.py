@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
+
 from tokenmill.core.engine_timing import EngineTiming
 from tokenmill.core.model_spec import ModelSpec
 from tokenmill.core.plan import Candidate, Memory, Plan

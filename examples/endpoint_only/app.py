@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import aws_cdk as cdk
 from acknowledgements import acknowledge_findings
 from aws_cdk import aws_kms as kms
-from constructs import Construct
+
 from tokenmill import Capacity, Heartbeat, LlmEndpoint, TokenScaling
 from tokenmill.endpoints import Serving
 from tokenmill.lint import register_packs
 from tokenmill.observability import HeartbeatTarget
 from tokenmill.scaling import TokenScalingPolicy
+
+if TYPE_CHECKING:
+    from constructs import Construct
 
 CAPACITY = Capacity(minimum=2, maximum=6, initial=2)
 SERVING = Serving(

@@ -20,7 +20,7 @@ class TokenWorkCoefficients:
 
     ``prefill_seconds_per_request`` is the fixed part of a prefill, ``prefill_seconds_per_token`` the seconds
     an uncached input token adds to it, ``decode_seconds_per_token`` the share of a decode step that one
-    output token occupies (a step's seconds divided by the sequences it serves at the planned load).
+    output token occupies (a step's seconds divided by the most sequences that run together).
 
     Raises ValueError when a coefficient is negative, not finite, or when all of them are zero.
     """

@@ -61,9 +61,8 @@ class ChatStack(cdk.Stack):
         vpc: ec2.IVpc | None = None,
     ) -> None:
         _check(settings, plan)
-        super().__init__(
-            scope, id, env=env, description=f"Chat on {settings.model.rpartition('/')[2]} by tokenmill"
-        )
+        model = settings.model if plan is None else plan.model.id
+        super().__init__(scope, id, env=env, description=f"Chat on {model} by tokenmill")
         self.settings = settings
         surroundings = self._surroundings(alarm_topic, vpc)
         self.endpoint: LlmEndpoint | None = None

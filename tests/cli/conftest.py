@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pytest
 import typer
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from click.testing import Result
+
+    from support_commands import Run
 
 SETTINGS = """\
 [chat]
@@ -33,10 +35,6 @@ percentile = 95
 """
 
 
-class Run(Protocol):
-    def __call__(self, *arguments: str, input: str | None = None) -> Result: ...
-
-
 @pytest.fixture
 def run() -> Run:
     app = typer.Typer()
@@ -51,7 +49,7 @@ def run() -> Run:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a settings file and nothing else, as the working directory; no AWS settings of the machine."""
+    """A folder with a settings file and nothing else, as the working directory, without the machine's AWS."""
     for name in (
         "AWS_PROFILE",
         "AWS_ACCESS_KEY_ID",

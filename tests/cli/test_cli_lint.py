@@ -6,16 +6,14 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from typer.testing import CliRunner
 
 from support_lint import plugin_report, write_assembly, write_record, write_report
-from tokenmill.cli import build_app
 from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Run
+    from support_commands import Run
 
 RECORDED_ONLY = ("--skip", "cfn-lint", "--skip", "checkov")
 

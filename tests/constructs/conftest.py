@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import aws_cdk as cdk
 import pytest
+
 from support_stack import REGION, chat_stack, make_app, template_of
 from tokenmill.core.workload import Limits
 

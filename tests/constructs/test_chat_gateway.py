@@ -10,6 +10,7 @@ import aws_cdk as cdk
 import pytest
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_lambda as lambda_
+
 from support_stack import REGION, WORK, make_app, of_type, only, plan, statements, template_of
 from tokenmill.endpoints import LlmEndpoint
 from tokenmill.gateway import ApiKeyTable, ChatGateway, GatewayLimits, ServedModel, TokenLimits
@@ -263,8 +264,8 @@ def test_fails_without_the_vendored_libraries(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         check_vendored(tmp_path)
     assert str(caught.value) == (
-        f"the gateway's libraries are not in {tmp_path}; run `make setup`, or give runtime_dependencies= a layer "
-        "with starlette and anyio"
+        f"the gateway's libraries are not in {tmp_path}; run `make setup`, or give runtime_dependencies= a "
+        "layer with starlette and anyio"
     )
 
 
@@ -311,5 +312,7 @@ def test_fails_for_limits_that_api_gateway_does_not_have(limits: dict[str, Any],
 
 def test_fails_when_an_answer_is_longer_than_the_context() -> None:
     """Both numbers are in the message."""
-    with pytest.raises(ValueError, match="max_output_tokens is 9000 and context_tokens 8192; they must satisfy"):
+    with pytest.raises(
+        ValueError, match="max_output_tokens is 9000 and context_tokens 8192; they must satisfy"
+    ):
         TokenLimits(context_tokens=8192, max_output_tokens=9000)

@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 import sysconfig
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+import aws_cdk as cdk
 import pytest
+
 from support_stack import chat_stack
 from tokenmill.gateway.layer import LAYER_FOLDER
 from tokenmill.security.code import runtime_code
@@ -18,8 +19,7 @@ from tokenmill_runtime.functions import AUTHORIZER, GATEWAY, HEARTBEAT, Function
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-import aws_cdk as cdk
+    from pathlib import Path
 
 PACKAGE = "tokenmill_runtime"
 HANDLERS = {"Gateway/Function": GATEWAY, "Gateway/Authorizer": AUTHORIZER, "Heartbeat/Function": HEARTBEAT}
@@ -33,7 +33,8 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     template = cdk.App.of(stack).synth().get_stack_by_name(stack.stack_name).template
     by_handler = {parts.handler: path for path, parts in HANDLERS.items()}
     return {
-        by_handler[resource["Properties"]["Handler"]]: outdir / resource["Metadata"]["aws:asset:path"]
+        by_handler[resource["Properties"]["Handler"]]: outdir
+        / f"asset.{resource['Properties']['Code']['S3Key'].removesuffix('.zip')}"
         for resource in template["Resources"].values()
         if resource["Type"] == "AWS::Lambda::Function"
     }
@@ -43,7 +44,9 @@ def imports(path: Path) -> Iterator[str]:
     """Yield the runtime modules that a file imports, in functions too, but not for type checkers only."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     checked = [
-        node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
     ]
     skipped = {id(inner) for node in checked for inner in ast.walk(node)}
     for node in ast.walk(tree):
@@ -80,7 +83,9 @@ def test_the_handler_can_be_imported_from_its_code_alone(path: str, assets: dict
         f"import importlib; m = importlib.import_module({module!r}); assert callable(m.{attribute}); "
         f"print(m.__file__)"
     )
-    found = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        [sys.executable, "-B", "-I", "-S", "-c", code], capture_output=True, text=True, check=False
+    )
     assert found.returncode == 0, found.stderr
     assert found.stdout.startswith(str(assets[path]))
 
@@ -103,5 +108,7 @@ def test_lambda_can_execute_the_wrapper_script(assets: dict[str, Path]) -> None:
 
 def test_fails_when_a_part_is_not_in_the_runtime() -> None:
     """A broken installation is told at synth, not by a function that cannot start."""
-    with pytest.raises(FileNotFoundError, match="tokenmill_runtime has no 'nothing.py' in .*; reinstall tokenmill"):
+    with pytest.raises(
+        FileNotFoundError, match="tokenmill_runtime has no 'nothing.py' in .*; reinstall tokenmill"
+    ):
         runtime_code(("nothing.py",))

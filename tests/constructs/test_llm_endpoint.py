@@ -11,6 +11,7 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
+
 from support_stack import ENGINE, candidate, of_type, only, plan, statements, template_of
 from tokenmill.core.errors import NoPlanError, TokenmillError
 from tokenmill.core.images import image
@@ -176,7 +177,9 @@ def test_a_token_for_gated_models_is_a_dynamic_reference(stack: cdk.Stack) -> No
     """The secret's value is in no template."""
     token = cdk.SecretValue.secrets_manager("hugging-face")
     LlmEndpoint(stack, "Llm", serving=SERVING, capacity=TWO, hugging_face_token=token)
-    environment = only(template_of(stack), COMPONENT)["Properties"]["Specification"]["Container"]["Environment"]
+    environment = only(template_of(stack), COMPONENT)["Properties"]["Specification"]["Container"][
+        "Environment"
+    ]
     assert environment["HF_TOKEN"] == "{{resolve:secretsmanager:hugging-face:SecretString:::}}"
 
 
@@ -213,7 +216,9 @@ def test_a_given_role_is_used_as_it_is(stack: cdk.Stack) -> None:
     role = iam.Role.from_role_arn(stack, "Given", "arn:aws:iam::123456789012:role/serving", mutable=False)
     LlmEndpoint(stack, "Llm", serving=SERVING, capacity=TWO, role=role)
     template = template_of(stack)
-    assert only(template, CONFIG)["Properties"]["ExecutionRoleArn"] == "arn:aws:iam::123456789012:role/serving"
+    assert (
+        only(template, CONFIG)["Properties"]["ExecutionRoleArn"] == "arn:aws:iam::123456789012:role/serving"
+    )
     assert of_type(template, "AWS::IAM::Policy") == {}
 
 
@@ -258,7 +263,11 @@ def test_an_imported_component_has_grants_and_metrics(agnostic: cdk.Stack) -> No
         {"Fn::Join": ["", [*prefix, {"Ref": "AWS::AccountId"}, ":inference-component/chat-1"]]},
     ]
     metric = endpoint.metric_time_to_first_token()
-    assert (metric.namespace, metric.metric_name, metric.statistic) == ("tokenmill", "TimeToFirstToken", "p95")
+    assert (metric.namespace, metric.metric_name, metric.statistic) == (
+        "tokenmill",
+        "TimeToFirstToken",
+        "p95",
+    )
     assert metric.dimensions == {"Target": "chat-1"}
     assert endpoint.scaling_resource_id == "inference-component/chat-1"
     assert endpoint.metric_copies().statistic == "Maximum"
@@ -274,7 +283,9 @@ def test_fails_to_import_without_a_name(stack: cdk.Stack) -> None:
 def test_fails_for_a_metric_that_nobody_publishes(stack: cdk.Stack) -> None:
     """The contract lists what there is."""
     endpoint = LlmEndpoint.from_component_name(stack, "Llm", endpoint_name="chat", component_name="chat-1")
-    with pytest.raises(ValueError, match="no metric is called 'Tokens'; the contract has CachedInputTokens, "):
+    with pytest.raises(
+        ValueError, match="no metric is called 'Tokens'; the contract has CachedInputTokens, "
+    ):
         endpoint.metric("Tokens")
 
 
@@ -293,8 +304,8 @@ def test_fails_when_a_key_is_given_for_local_storage(stack: cdk.Stack) -> None:
     with pytest.raises(TokenmillError) as caught:
         LlmEndpoint(stack, "Llm", serving=ON_GPU, capacity=TWO, encryption_key=key)
     assert str(caught.value) == (
-        "encryption_key is given, but ml.g6e.xlarge has local NVMe storage, which its hardware encrypts and for "
-        "which SageMaker refuses a key; leave encryption_key out for this instance type"
+        "encryption_key is given, but ml.g6e.xlarge has local NVMe storage, which its hardware encrypts and "
+        "for which SageMaker refuses a key; leave encryption_key out for this instance type"
     )
     assert [child.node.id for child in stack.node.children] == ["Key"]
 

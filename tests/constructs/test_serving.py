@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from support_stack import ENGINE, plan
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.images import image
@@ -91,12 +92,13 @@ def test_a_plan_s_chosen_candidate_becomes_what_is_served() -> None:
     [
         (
             {"tensor_parallel": 3},
-            "tensor_parallel is 3, which leaves cores of a chip idle; ml.inf2.24xlarge has 2 cores a chip and "
-            "a copy takes whole chips, so give a multiple of 2",
+            "tensor_parallel is 3, which leaves cores of a chip idle; ml.inf2.24xlarge has 2 cores a chip "
+            "and a copy takes whole chips, so give a multiple of 2",
         ),
         (
             {"tensor_parallel": 14},
-            "tensor_parallel is 14, but ml.inf2.24xlarge has 12 cores; give 12 or less, or a larger instance type",
+            "tensor_parallel is 14, but ml.inf2.24xlarge has 12 cores; give 12 or less, or a larger instance "
+            "type",
         ),
         (
             {"tensor_parallel": 8},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from support_stack import candidate, of_type, only, template_of
 from tokenmill.core.workload import Capacity
 from tokenmill.endpoints import LlmEndpoint
@@ -84,7 +85,9 @@ def test_fails_when_nothing_could_wake_the_model(stack: cdk.Stack) -> None:
     """At zero copies no token work arrives, so target tracking on it never wakes."""
     endpoint = LlmEndpoint.from_component_name(stack, "Llm", endpoint_name="chat", component_name="chat-1")
     capacity = Capacity(minimum=0, maximum=4, initial=0)
-    with pytest.raises(ValueError, match="capacity.minimum is 0; TokenScaling keeps at least 1 copy, because"):
+    with pytest.raises(
+        ValueError, match="capacity.minimum is 0; TokenScaling keeps at least 1 copy, because"
+    ):
         TokenScaling(stack, "Scaling", endpoint=endpoint, capacity=capacity, policy=POLICY)
     assert [child.node.id for child in stack.node.children] == ["Llm"]
 

@@ -136,7 +136,7 @@ def test_the_stream_is_server_sent_events_with_a_done(aws: FakeAws, gateway: Gat
 
 
 def test_events_and_characters_may_be_cut_anywhere(aws: FakeAws, client: openai.OpenAI) -> None:
-    """PayloadParts of one byte each, with comments, CRLF and data over several lines, give the same answer."""
+    """PayloadParts of one byte each, with comments, CRLF and data over lines, give the same answer."""
     lines = (
         ": a comment\r\n\r\n"
         + "event: message\r\ndata:"

@@ -245,7 +245,7 @@ def test_a_failure_before_the_first_token_has_its_status(
     code: str,
     stream: bool,
 ) -> None:
-    """AWS's error becomes the caller's; AWS's own text stays in the log. The demand was there: it is counted."""
+    """AWS's error becomes the caller's and its text stays in the log; the demand was there and is counted."""
     text = "arn:aws:logs:us-east-1:123456789012"
     aws.model = lambda to: to.json({"Message": text, **fields}, status=aws_status, error=kind)
     found, error = post(gateway, chat(stream=stream))
@@ -278,12 +278,12 @@ def test_an_unavailable_model_says_when_to_come_back(gateway: Gateway, aws: Fake
 def test_a_service_that_cannot_be_reached_is_a_503(
     gateway: Gateway, aws: FakeAws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No listener at the model's address."""
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-    aws_clients.sagemaker_runtime.cache_clear()
-    assert post(gateway, chat(stream=True))[0] == 503
+    """A port that is taken and not listened on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        aws_clients.sagemaker_runtime.cache_clear()
+        assert post(gateway, chat(stream=True))[0] == 503
 
 
 def test_a_connection_lost_before_the_answer_is_a_502(gateway: Gateway, aws: FakeAws) -> None:

@@ -6,8 +6,8 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from support_planner import CHAT, CONFIGS, GOALS, INF2, TODAY, model
 
+from support_planner import CHAT, CONFIGS, GOALS, INF2, TODAY, model
 from tokenmill.planner import plan
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support_planner import CONFIGS
 
+from support_planner import CONFIGS
 from tokenmill.core.architectures import ARCHITECTURES
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.model_catalog import model_file, model_ids
@@ -18,7 +18,7 @@ from tokenmill.core.model_spec import ModelSpec
 if TYPE_CHECKING:
     from pathlib import Path
 
-# total parameters of the checkpoints' own safetensors index (Hugging Face Hub, "Model size" of each card)
+# golden totals; to their rounding (0.001 billion) they are the sizes that the model cards state
 TOTALS = {
     "Qwen__Qwen3-0.6B": 596_049_920,
     "Qwen__Qwen3-8B": 8_190_735_360,
@@ -31,7 +31,7 @@ TOTALS = {
     "openai__gpt-oss-20b": 20_914_757_184,
     "openai__gpt-oss-120b": 116_829_156_672,
 }
-# billions of parameters that one token passes through, and bytes of KV cache a token, computed independently by
+# billions of parameters that one token passes through, and bytes of KV cache a token, computed by
 # ai-dynamo/aiconfigurator@095f58a (model_configs) and published with its performance data
 ACTIVE_AND_CACHE = {
     "Qwen__Qwen3-8B": (8.191, 147_456),
@@ -61,7 +61,7 @@ def configs() -> Path:
 
 
 @pytest.mark.parametrize(("name", "total"), TOTALS.items())
-def test_total_parameters_equal_the_publishers_count(configs: Path, name: str, total: int) -> None:
+def test_total_parameters_stay_what_the_model_cards_state(configs: Path, name: str, total: int) -> None:
     """Every tensor is counted, to the last parameter."""
     assert ModelSpec.from_hf_config(configs / f"{name}.json").parameters == total
 
@@ -113,7 +113,9 @@ def test_fails_naming_every_missing_field_and_the_file(tmp_path: Path, configs: 
     """One message, all fields."""
     path = tmp_path / "Qwen__Broken.json"
     path.write_text(json.dumps(config(configs, vocab_size="absent", num_hidden_layers=None)))
-    with pytest.raises(TokenmillError, match=r"missing fields num_hidden_layers, vocab_size in .*Broken.json"):
+    with pytest.raises(
+        TokenmillError, match=r"missing fields num_hidden_layers, vocab_size in .*Broken.json"
+    ):
         ModelSpec.from_hf_config(path)
 
 

@@ -121,7 +121,9 @@ def test_equal_plans_differ_in_nothing(inf2_plan: Plan) -> None:
 def test_a_new_price_is_no_change_of_the_fleet(inf2_plan: Plan) -> None:
     """Cost moves, what runs does not, and the two are told apart."""
     first = replace(inf2_plan.chosen, usd_per_hour=9.0)
-    newer = replace(inf2_plan, candidates=(first, *inf2_plan.candidates[1:]), versions={"prices": "2030-01-01"})
+    newer = replace(
+        inf2_plan, candidates=(first, *inf2_plan.candidates[1:]), versions={"prices": "2030-01-01"}
+    )
     found = {change.what: change for change in changes(inf2_plan, newer)}
     assert found["chosen.usd_per_hour"].new == 9.0
     assert found["catalog prices"].new == "2030-01-01"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support_planner import model
 
+from support_planner import model
 from tokenmill.core.images import image
 from tokenmill.core.instances import GIB, accelerator_catalog, instance_type
 from tokenmill.planner.memory import (

@@ -29,7 +29,12 @@ def test_a_section_has_defaults_for_what_is_not_said(settings_file: SettingsFile
     """SageMaker, dev, no compliance packs, 95th percentile, one copy; the plan stands beside the file."""
     path = settings_file()
     chat = load_settings(path)["chat"]
-    assert (chat.backend, chat.profile, chat.compliance, chat.slo.percentile) == ("sagemaker", "dev", False, 95)
+    assert (chat.backend, chat.profile, chat.compliance, chat.slo.percentile) == (
+        "sagemaker",
+        "dev",
+        False,
+        95,
+    )
     assert chat.limits.min_copies == 1
     assert chat.limits.instances == ("ml.inf2.*",)
     assert chat.plan_path == path.parent / "chat.plan.json"
@@ -85,8 +90,8 @@ def test_every_problem_is_reported_at_once(settings_file: SettingsFile) -> None:
         ('instances = ["ml.inf2.*"]', 'instances = "ml.inf2.*"\nallow_unpriced = 1'),
     )
     assert problems(path) == (
-        "unknown key chat.regoin; did you mean region? allowed: model, backend, region, traffic, slo, limits, "
-        "profile, compliance",
+        "unknown key chat.regoin; did you mean region? allowed: model, backend, region, traffic, slo, "
+        "limits, profile, compliance",
         "chat.backend must be one of sagemaker, bedrock, got 'auto'",
         "chat.profile must be one of dev, prod, got 3",
         f"chat.compliance must be true, false, or a list of {', '.join(COMPLIANCE_PACKS)}, got ['x']",
@@ -102,11 +107,19 @@ def test_every_problem_is_reported_at_once(settings_file: SettingsFile) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("[chat]", "[chet]\na = 1\n[chat]", "unknown section [chet]; did you mean chat? allowed: chat, rag, batch"),
+        (
+            "[chat]",
+            "[chet]\na = 1\n[chat]",
+            "unknown section [chet]; did you mean chat? allowed: chat, rag, batch",
+        ),
         ("ttft_ms = 2000", "ttft_ms = -5", "chat.slo.ttft_ms must be above 0, got -5"),
         ('"us-east-1"', '"virginia"', "chat.region must be an AWS region such as us-east-1, got 'virginia'"),
         ('"Qwen__Qwen3-8B.json"', '"."', "chat.model: '.' is a folder; name the config.json in it"),
-        ('"Qwen__Qwen3-8B.json"', '"no/such"', "chat.model: model 'no/such' is neither a file nor in the catalog"),
+        (
+            '"Qwen__Qwen3-8B.json"',
+            '"no/such"',
+            "chat.model: model 'no/such' is neither a file nor in the catalog",
+        ),
         ('"Qwen__Qwen3-8B.json"', '""', "chat.model must be a text, got ''"),
     ],
 )
@@ -169,9 +182,7 @@ def test_context_overrides_single_keys(settings_file: SettingsFile) -> None:
 def test_fails_for_context_that_names_no_key_or_goes_through_a_value(settings_file: SettingsFile) -> None:
     """Each bad context key is one problem."""
     with pytest.raises(SettingsError) as caught:
-        load_settings(
-            settings_file(), context={"tokenmill:chat": "x", "tokenmill:chat.region.deep.er": "y"}
-        )
+        load_settings(settings_file(), context={"tokenmill:chat": "x", "tokenmill:chat.region.deep.er": "y"})
     assert caught.value.problems == (
         "context tokenmill:chat must name a key, such as tokenmill:chat.region",
         "context tokenmill:chat.region.deep.er goes through a key that is not a table",
@@ -210,7 +221,9 @@ def test_changed_inputs_are_refused_with_the_command_that_accepts_them(settings_
         read_plan(chat)
     plan_for(chat).write(chat.plan_path)
     changed = load_settings(settings_file(("itl_ms = 60", "itl_ms = 61")))["chat"]
-    with pytest.raises(TokenmillError, match="was made from other inputs .* --diff; accept it with: tokenmill"):
+    with pytest.raises(
+        TokenmillError, match="was made from other inputs .* --diff; accept it with: tokenmill"
+    ):
         read_plan(changed)
 
 

@@ -124,13 +124,13 @@ class KeyStore:
             ) from error
         except BotoCoreError as error:
             raise TokenmillError(
-                f"stack {self._stack_id} in {self._region} cannot be looked up: {error}; see what is missing with: "
-                "tokenmill doctor"
+                f"stack {self._stack_id} in {self._region} cannot be looked up: {error}; "
+                "see what is missing with: tokenmill doctor"
             ) from error
         for output in stack.get("Outputs", []):
             if output["OutputKey"] == TABLE_OUTPUT:
                 return str(output["OutputValue"])
-        raise TokenmillError(f"stack {self._stack_id} has no output {TABLE_OUTPUT}, so no keys; {deploy}")
+        raise TokenmillError(f"{self._stack_id} has no output {TABLE_OUTPUT}, so no keys; {deploy}")
 
 
 class _ConditionFailed(Exception):

@@ -51,11 +51,12 @@ def print_status(console: Console, document: dict[str, Any]) -> None:
 
 def _table(console: Console, title: str, columns: list[str], rows: list[list[str]]) -> None:
     from rich.box import SIMPLE
+    from rich.markup import escape
     from rich.table import Table
 
     if not rows:
         return
     table = Table(*columns, title=title, title_justify="left", box=SIMPLE, pad_edge=False)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table)

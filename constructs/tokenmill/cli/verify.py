@@ -47,7 +47,7 @@ def verify(
 ) -> None:
     """List what only an account can settle, with its price; with --account, settle it.
 
-    Exit code 0: listed, or every line holds; 1: one does not or is unclear, or something is left; 2: bad input.
+    Exit code 0: listed, or every line holds; 1: one does not or is unclear; 2: bad input.
     """
     import boto3
 

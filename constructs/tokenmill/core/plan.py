@@ -127,12 +127,14 @@ class Rejection:
         code: Short word for the reason: "memory", "ttft", "image" and so on.
         reason: One sentence with the numbers.
         tensor_parallel: Cores of a copy, where the reason holds for one degree only.
+        miss: How many times over its goal the best setting came; 0 where the reason is no goal.
     """
 
     instance_type: str
     code: str
     reason: str
     tensor_parallel: int | None = None
+    miss: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

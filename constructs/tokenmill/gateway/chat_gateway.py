@@ -171,9 +171,10 @@ class ChatGateway(Construct):
         self, limits: GatewayLimits, hosting: FunctionHosting, private_endpoint: ec2.IVpcEndpoint | None
     ) -> apigateway.RestApi:
         self.access_log = log_group(self, "AccessLog", hosting)
-        return apigateway.RestApi(
+        api = apigateway.RestApi(
             self,
             "Api",
+            rest_api_name=cdk.Names.unique_resource_name(self, max_length=128, separator="-"),
             description="OpenAI-compatible chat",
             endpoint_configuration=_endpoint_configuration(private_endpoint),
             policy=None if private_endpoint is None else _private_policy(private_endpoint),
@@ -199,6 +200,9 @@ class ChatGateway(Construct):
                 tracing_enabled=True,
             ),
         )
+        # The L2 construct adds an output of its own to the user's stack.
+        api.node.try_remove_child("Endpoint")
+        return api
 
     def _route(self) -> None:
         self.authorizer = apigateway.TokenAuthorizer(

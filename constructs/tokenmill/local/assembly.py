@@ -105,6 +105,6 @@ def refuse_unknown_types(stacks: list[AssembledStack]) -> None:
     )
     if refused:
         raise TokenmillError(
-            f"the local cloud refuses {', '.join(refused)}; nothing was created. Leave the resource out with a "
-            "context flag of your app, or deploy to an account; docs/local-cloud.md lists what is there"
+            f"the local cloud refuses {', '.join(refused)}; nothing was created. Leave them out of what "
+            "you try out here, or deploy to an account; docs/local-cloud.md lists what there is"
         )

@@ -1,8 +1,8 @@
 """Application Auto Scaling: scalable targets and policies, registered, validated and listed.
 
 The control loop that acts on the policies is not part of this release; `tokenmill status` says so.
-Source: Application Auto Scaling API Reference, "RegisterScalableTarget" (a new range moves the capacity into it
-at once), "PutScalingPolicy", "DescribeScalingPolicies".
+Source: Application Auto Scaling API Reference, "RegisterScalableTarget" (a new range moves the capacity into
+it at once), "PutScalingPolicy", "DescribeScalingPolicies".
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class AutoScaling:
         for target in self._accounts[scope].targets.values():
             if target["ScalableTargetARN"] == params["ResourceARN"]:
                 return {"Tags": target.get("_tags", {})}
-        raise AwsError("ResourceNotFoundException", f"no scalable target has the ARN {params['ResourceARN']}")
+        raise AwsError("ResourceNotFoundException", f"no target has the ARN {params['ResourceARN']}")
 
 
 def _key(params: Params) -> TargetKey:
@@ -223,5 +223,5 @@ def _check_policy(policy: Params) -> None:
         if len(given) != 1:
             raise AwsError(
                 "ValidationException",
-                "exactly one of PredefinedMetricSpecification and CustomizedMetricSpecification must be given",
+                "give exactly one of PredefinedMetricSpecification and CustomizedMetricSpecification",
             )

@@ -75,7 +75,7 @@ class BedrockRuntime:
         except httpx.HTTPError as error:
             broken = encode_exception(
                 "modelStreamErrorException",
-                f"the model server went away in the middle of its answer ({str(error) or type(error).__name__})",
+                f"the model server went away in mid-answer ({str(error) or type(error).__name__})",
             )
             await send({"type": "http.response.body", "body": broken, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
@@ -84,7 +84,7 @@ class BedrockRuntime:
         if not operation.startswith("converse"):
             raise AwsError(
                 "ValidationException",
-                f"the local cloud does not serve {operation} for Bedrock models; use Converse or ConverseStream",
+                f"the local cloud does not serve {operation}; use Converse or ConverseStream",
             )
         if not _MODEL_ID.fullmatch(model):
             raise AwsError("ValidationException", "The provided model identifier is invalid.")

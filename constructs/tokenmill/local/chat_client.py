@@ -29,7 +29,8 @@ class Answer:
     @property
     def summary(self) -> str:
         """The timing in one line."""
-        return f"{self.pieces} tokens, first after {self.ttft_ms:.0f} ms, then {self.tokens_per_second:.1f} tokens/s"
+        rate = f"{self.tokens_per_second:.1f} tokens/s"
+        return f"{self.pieces} tokens, first after {self.ttft_ms:.0f} ms, then {rate}"
 
 
 class ChatClient:
@@ -110,7 +111,7 @@ class ChatClient:
 
     def _unreachable(self, error: httpx.HTTPError) -> TokenmillError:
         return TokenmillError(
-            f"{self._url} does not answer ({str(error) or type(error).__name__}); is it running? `tokenmill status`"
+            f"{self._url} does not answer ({str(error) or type(error).__name__}); see `tokenmill status`"
         )
 
 

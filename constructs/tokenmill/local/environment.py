@@ -43,7 +43,10 @@ def node_problem() -> str | None:
     shown = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout.strip()
     match = re.match(r"v(\d+)\.", shown)
     if match is None or int(match.group(1)) < MINIMUM_NODE:
-        return f"{node} is {shown or 'of an unknown version'}, the CDK CLI needs {MINIMUM_NODE} or newer; run: nvm install 22"
+        return (
+            f"{node} is {shown or 'of an unknown version'}, the CDK CLI needs {MINIMUM_NODE} or newer; "
+            "run: nvm install 22"
+        )
     return None
 
 
@@ -55,12 +58,15 @@ def cdk_problem(directory: Path) -> str | None:
     """
     package = directory / "node_modules" / "aws-cdk" / "package.json"
     if not package.exists() or not cdk_path(directory).exists():
-        return f"the CDK CLI is not in {directory / 'node_modules'}; run: npm ci (or npm install aws-cdk@2.1148.1)"
+        return f"the CDK CLI is not in {directory / 'node_modules'}; run: npm install aws-cdk@2.1148.1"
     found = str(json.loads(package.read_text())["version"])
     version = tuple(int(part) for part in re.findall(r"\d+", found)[:3])
     if version < MINIMUM_CDK or version[0] != MINIMUM_CDK[0]:
         wanted = ".".join(map(str, MINIMUM_CDK))
-        return f"the CDK CLI in node_modules is {found}, it must be 2.x from {wanted}; run: npm install aws-cdk@2.1148.1"
+        return (
+            f"the CDK CLI in node_modules is {found}, it must be 2.x from {wanted}; "
+            "run: npm install aws-cdk@2.1148.1"
+        )
     return None
 
 

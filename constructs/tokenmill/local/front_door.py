@@ -2,8 +2,8 @@
 
 Everything is read from the deployed REST API; the authorizer is the deployed function, invoked for real.
 Source: Amazon API Gateway Developer Guide, "Use API Gateway Lambda authorizers" (TOKEN authorizers: missing
-token 401, `Unauthorized` raised 401, Deny 403, anything else 500), "Set up gateway responses to customize error
-responses", "Quotas for configuring and running a REST API" (payload 10 MB).
+token 401, `Unauthorized` raised 401, Deny 403, anything else 500), "Set up gateway responses to customize
+error responses", "Quotas for configuring and running a REST API" (payload 10 MB).
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
+
+from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -119,8 +121,9 @@ class Authorizer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if definition["type"] != "TOKEN":
-            raise NotImplementedError(
-                f"authorizers of type {definition['type']} are not served locally; use TOKEN"
+            raise TokenmillError(
+                f"authorizer {definition['name']} is of type {definition['type']}; "
+                "the local front door serves TOKEN only"
             )
         self._api = api
         self._invoke = invoke
@@ -160,7 +163,8 @@ class Authorizer:
         if "Deny" in effects:
             raise GatewayRefusal(
                 "ACCESS_DENIED",
-                "User is not authorized to access this resource with an explicit deny in an identity-based policy",
+                "User is not authorized to access this resource with an explicit deny "
+                "in an identity-based policy",
             )
         if "Allow" not in effects:
             raise GatewayRefusal("ACCESS_DENIED", "User is not authorized to access this resource")
@@ -263,9 +267,9 @@ class FrontDoor:
 
 
 def _match(resource: str, segments: list[str]) -> tuple[int, ...] | None:
-    """Return how exactly a resource path fits: 2 for each exact segment, 1 for each parameter, 0 for the rest."""
+    """Return how exactly a resource path fits: 2 for an exact segment, 1 for a parameter, 0 for the rest."""
     pattern = [segment for segment in resource.split("/") if segment]
-    rank = []
+    rank: list[int] = []
     for index, part in enumerate(pattern):
         if part.endswith("+}"):
             return (*rank, 0) if len(segments) > index else None

@@ -21,7 +21,7 @@ from tokenmill.local.processes import LOOPBACK, Child, listener
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 _START_SECONDS = 30.0
@@ -54,7 +54,9 @@ class DeployedGateway:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def find_gateway(clients: Callable[[str], Any], resources: list[Mapping[str, str]]) -> DeployedGateway | None:
+def find_gateway(
+    clients: Callable[[str], Any], resources: Sequence[Mapping[str, str]]
+) -> DeployedGateway | None:
     """Return a stack's gateway; nothing when it has none.
 
     Args:

@@ -11,6 +11,8 @@ from tokenmill.local.levels import level_of
 if TYPE_CHECKING:
     from tokenmill.local.cloud_app import LocalCloud
 
+CONTROL_LOOP = "not in this release: policies are registered and listed, capacity follows ranges only"
+
 
 class StackView:
     """Follows deployments and describes them.
@@ -39,7 +41,8 @@ class StackView:
         import boto3
 
         if (scope, service) not in self._clients:
-            self._clients[(scope, service)] = boto3.client(
+            make: Any = boto3.client  # its overloads want a literal name
+            self._clients[(scope, service)] = make(
                 service,
                 endpoint_url=self._endpoint,
                 region_name=scope.region,
@@ -114,7 +117,7 @@ class StackView:
             "scaling_policies": self._cloud.autoscaling.call(
                 scope, "DescribeScalingPolicies", {"ServiceNamespace": "sagemaker"}
             )["ScalingPolicies"],
-            "control_loop": "not in this release: policies are registered and listed, capacity follows ranges only",
+            "control_loop": CONTROL_LOOP,
             "alarms": [
                 {"name": alarm["AlarmName"], "state": alarm["StateValue"], "reason": alarm["StateReason"]}
                 for alarm in alarms

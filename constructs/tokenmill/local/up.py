@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenmill.core.errors import TokenmillError
@@ -24,6 +23,7 @@ from tokenmill.local.state import CloudState, running_cloud, state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tokenmill.core.settings import StackSettings
     from tokenmill.local.progress import Steps
@@ -189,16 +189,25 @@ class Up:
         return choose(stacks, wanted)
 
     def _lint(self) -> None:
-        from tokenmill.lint import lint_assembly
+        from tokenmill.local.lint_memory import LintMemory
 
         step = self._steps.begin("lint")
+        memory = LintMemory(self._folder / "lint.json", assembly=self._options.directory / "cdk.out")
+        if memory.clean:
+            self._steps.done(step, f"{memory.clean}, for this very assembly")
+            return
+        from tokenmill.lint import lint_assembly
+
         with contextlib.chdir(self._options.directory):
             report = lint_assembly("cdk.out")
         missing = ", ".join(check.check for check in report.never_checked)
         unchecked = f"; not run: {missing}" if missing else ""
         ran = len(report.checks) - len(report.never_checked)
         if not report.findings:
-            self._steps.done(step, f"{ran} checks found nothing{unchecked}")
+            summary = f"{ran} checks found nothing"
+            if not missing:
+                memory.remember(summary)
+            self._steps.done(step, f"{summary}{unchecked}")
             return
         rules = sorted({f"{finding.check} {finding.rule}" for finding in report.findings})
         found = f"{len(report.findings)} findings ({', '.join(rules[:6])}{', …' if len(rules) > 6 else ''})"
@@ -287,7 +296,7 @@ def create_key(state: CloudState) -> str:
     key, item = new_key(label="tokenmill up")
     session.client("dynamodb", endpoint_url=state.endpoint).put_item(
         TableName=outputs["ApiKeyTable"],
-        Item=item,  # type: ignore[arg-type]  # low-level form
+        Item=item,
     )
     return key
 

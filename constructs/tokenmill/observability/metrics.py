@@ -36,7 +36,6 @@ def token_metric(
         dimensions_map={TARGET_DIMENSION: target},
         statistic=statistic or definition.statistic,
         period=period or cdk.Duration.minutes(1),
-        label=name,
     )
 
 

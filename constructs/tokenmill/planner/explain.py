@@ -58,7 +58,7 @@ def nearest_miss(problem: Problem, rejections: tuple[Rejection, ...]) -> str:
         problem: What was asked.
         rejections: Why nothing was taken; not empty, since the catalog is not.
     """
-    nearest = min(rejections, key=lambda rejection: NEARNESS.index(rejection.code))
+    nearest = min(rejections, key=lambda item: (NEARNESS.index(item.code), item.miss))
     if nearest.code == "memory":
         return f"{_fits_nowhere(problem, rejections)}; {RELAX['memory']}"
     split = f" at tensor parallel {nearest.tensor_parallel}" if nearest.tensor_parallel else ""

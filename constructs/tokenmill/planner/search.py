@@ -100,6 +100,7 @@ class Search:
                 code="fleet",
                 reason=f"needs {best.instances} instances for {self.problem.workload.requests_per_second:g} "
                 f"requests/s, more than max_instances {self.problem.limits.max_instances}",
+                miss=round(best.instances / self.problem.limits.max_instances, 3),
             )
         return best
 
@@ -139,13 +140,18 @@ class Search:
         ttft = min(seen.ttft_ms for seen in idle)
         itl = min(seen.itl_ms for seen in idle)
         if ttft > slo.ttft_ms:
-            code, reason = (
-                "ttft",
-                f"first token after {ttft:,.0f} ms without any load, goal {slo.ttft_ms:g} ms",
-            )
+            code, miss = "ttft", ttft / slo.ttft_ms
+            reason = f"first token after {ttft:,.0f} ms without any load, goal {slo.ttft_ms:g} ms"
         else:
-            code, reason = "itl", f"{itl:,.1f} ms between tokens without any load, goal {slo.itl_ms:g} ms"
-        return Rejection(instance_type=instance.name, tensor_parallel=tensor, code=code, reason=reason)
+            code, miss = "itl", itl / slo.itl_ms
+            reason = f"{itl:,.1f} ms between tokens without any load, goal {slo.itl_ms:g} ms"
+        return Rejection(
+            instance_type=instance.name,
+            tensor_parallel=tensor,
+            code=code,
+            reason=reason,
+            miss=round(miss, 3),
+        )
 
     def candidate(self, instance: InstanceType, image: ServingImage, setting: Setting) -> Candidate:
         """Return one setting on one instance type, as a fleet that carries the workload."""
@@ -309,5 +315,5 @@ def merge(rejections: list[Rejection]) -> list[Rejection]:
     if len(rejections) < 2 or len(codes) > 1:
         return rejections
     tried = ", ".join(str(rejection.tensor_parallel) for rejection in rejections)
-    last = rejections[-1]
-    return [replace(last, tensor_parallel=None, reason=f"at tensor parallel {tried}; best: {last.reason}")]
+    best = min(rejections, key=lambda item: (item.miss, -(item.tensor_parallel or 0)))
+    return [replace(best, tensor_parallel=None, reason=f"at tensor parallel {tried}; best: {best.reason}")]

@@ -115,6 +115,7 @@ class Exchange:
             # The turn is stored before the end is announced: whoever saw [DONE] finds it in the conversation.
             await self._run(partial(self._memory.remember, "".join(self._answer), interrupted=False))
             self._outcome = "complete"
+            await self.close()
             if self._chat.include_usage:
                 yield encode_event(self._chunk([], usage=self._usage or self._counted()))
             yield encode_event(DONE)

@@ -76,8 +76,5 @@ def _directive(
 
 def _numbers(value: object) -> tuple[float, ...]:
     values = value if isinstance(value, list) else [value]
-    if len(values) > _MAX_VALUES or not all(
-        isinstance(item, int | float) and not isinstance(item, bool) for item in values
-    ):
-        return ()
-    return tuple(float(item) for item in values)
+    numbers = [float(n) for n in values if isinstance(n, int | float) and not isinstance(n, bool)]
+    return tuple(numbers) if len(numbers) == len(values) <= _MAX_VALUES else ()

@@ -35,6 +35,12 @@ _COMPARE: dict[type[ast.AST], Callable[[float, float], bool]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
 }
+_REDUCE: dict[str, Callable[[list[float]], float]] = {
+    "SUM": lambda values: sum(values),
+    "AVG": lambda values: sum(values) / len(values),
+    "MAX": lambda values: max(values),
+    "MIN": lambda values: min(values),
+}
 _EACH: dict[str, Callable[[float], float]] = {"ABS": abs, "CEIL": math.ceil, "FLOOR": math.floor}
 
 
@@ -112,7 +118,7 @@ class _Evaluation:
     def _named(self, name: str) -> Value:
         if name not in self._metrics:
             raise MetricMathError(
-                f"metric math names {name}, which is no id of the alarm's metrics ({', '.join(self._metrics)})"
+                f"metric math names {name}; the alarm's metrics are {', '.join(self._metrics)}"
             )
         return self._metrics[name]
 
@@ -175,12 +181,7 @@ class _Evaluation:
         return result
 
     def _aggregate(self, name: str, arguments: list[ast.expr]) -> Value:
-        reduce: Callable[[list[float]], float] = {
-            "SUM": sum,
-            "AVG": lambda values: sum(values) / len(values),
-            "MAX": max,
-            "MIN": min,
-        }[name]
+        reduce = _REDUCE[name]
         first = arguments[0]
         if len(arguments) == 1 and not isinstance(first, ast.List):
             series = self.value(first)

@@ -25,7 +25,6 @@ from tokenmill.local.model_server.responses import (
     converse_end,
     converse_start,
 )
-from tokenmill.local.model_server.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from tokenmill.local.model_server.engine import Clock, Timing
+    from tokenmill.local.model_server.upstream import Upstream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +230,7 @@ async def _converse_events(tokens: AsyncIterator[str], reason: str, usage: Usage
 
 async def _converse_relay(upstream: Upstream, response: httpx.Response) -> AsyncIterator[bytes]:
     began = time.monotonic()
-    reason, counted = "stop", {}
+    reason, counted = "stop", dict[str, int]()
     yield converse_start()
     try:
         async for document in upstream.events(response):

@@ -185,7 +185,7 @@ class Engine:
         self._drop_finished()
 
     async def _spend(self, milliseconds: float) -> None:
-        """Sleep until the iteration's end, counted from the last one's, so that sleeping late does not add up."""
+        """Sleep until the iteration's end, counted from the last one's: sleeping late does not add up."""
         self._due += milliseconds / 1000
         delay = self._due - self._clock.now()
         if delay > 0:
@@ -272,7 +272,7 @@ class Copies:
                 self._draining.remove((engine, task))
 
     def least_outstanding(self) -> Engine:
-        """Return the engine with the fewest unfinished requests, as LEAST_OUTSTANDING_REQUESTS routing does."""
+        """Return the engine with the fewest unfinished requests (LEAST_OUTSTANDING_REQUESTS routing)."""
         return min(self.engines, key=lambda engine: engine.outstanding)
 
     def close(self) -> None:

@@ -70,15 +70,18 @@ class Chat:
         return text[:limit], "stop" if len(text) <= limit else "length"
 
 
+def _text_of(part: Mapping[str, Any]) -> str | None:
+    text = part.get("text")
+    return text if isinstance(text, str) else None
+
+
 def _openai_text(content: object, where: str) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        parts = [
-            part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"
-        ]
-        if len(parts) == len(content) and all(isinstance(part, str) for part in parts):
-            return "".join(parts)
+        parts = [_text_of(part) for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        if len(parts) == len(content) and None not in parts:
+            return "".join(part for part in parts if part is not None)
     raise RequestError(f"{where}.content must be text or a list of text parts")
 
 
@@ -124,10 +127,10 @@ def from_openai(body: object) -> Chat:
 def _converse_text(blocks: object, where: str) -> str:
     if not isinstance(blocks, list) or not blocks:
         raise RequestError(f"{where} must be a list with at least one content block")
-    texts = [block.get("text") for block in blocks if isinstance(block, dict)]
-    if len(texts) != len(blocks) or not all(isinstance(text, str) for text in texts):
+    texts = [_text_of(block) for block in blocks if isinstance(block, dict)]
+    if len(texts) != len(blocks) or None in texts:
         raise RequestError(f"{where} holds a content block that is not text; only text is served locally")
-    return "".join(texts)
+    return "".join(text for text in texts if text is not None)
 
 
 def from_converse(body: object) -> tuple[Chat, dict[str, Any]]:

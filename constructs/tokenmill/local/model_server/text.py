@@ -17,7 +17,7 @@ def pieces(text: str) -> list[str]:
     """Return the text in token-sized pieces, about four characters each in English, that join to it again.
 
     Args:
-        text: Any text. No tokenizer is loaded: a real one cuts differently, by about a fifth on English prose.
+        text: Any text. No tokenizer is loaded, so a real model counts somewhat differently.
     """
     return _PIECE.findall(text)
 
@@ -44,7 +44,7 @@ def answer(model: str, texts: Sequence[str], input_tokens: int) -> list[str]:
         question = question[: _QUOTED_CHARACTERS - 1] + "…"
     noun = "message" if len(texts) == 1 else "messages"
     return pieces(
-        f'You asked "{question}". I cannot answer that: I am tokenmill\'s local model server, standing in for '
+        f'You asked "{question}". I cannot answer that: I am tokenmill\'s local model server in place of '
         f"{model}. I hold no weights, so these words are fixed; what is real is the time between them, "
         f"which is the time that the plan predicts for the planned instance. "
         f"Your prompt had {len(texts)} {noun}, about {input_tokens} tokens. "

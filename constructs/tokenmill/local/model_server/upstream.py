@@ -112,6 +112,7 @@ class Upstream:
     def _unreachable(self, error: httpx.HTTPError) -> RequestError:
         return RequestError(
             f"the server behind TOKENMILL_MODEL_URL ({self.url}) does not answer: "
-            f"{str(error) or type(error).__name__}; start it, or unset TOKENMILL_MODEL_URL to use the built-in timing model",
+            f"{str(error) or type(error).__name__}; start it, "
+            "or unset TOKENMILL_MODEL_URL",
             status=502,
         )

@@ -124,7 +124,7 @@ class ComponentOperations:
         if adapters:
             raise AwsError(
                 "ValidationException",
-                f'Cannot delete inference component "{component.arn}" while adapters refer to it: {adapters}.',
+                f'Cannot delete inference component "{component.arn}" while {adapters} refer to it.',
             )
         component.move("Deleting")
         self.background(lambda: self._remove(account, component))
@@ -200,10 +200,7 @@ class ComponentOperations:
             return f"endpoint {component.endpoint} is not InService"
         variant = _variant_of(endpoint, component.variant)
         if component.desired > component.current and variant.instance_type in account.capacity_errors:
-            return (
-                f"Unable to provision requested ML compute capacity ({variant.instance_type}) "
-                "due to InsufficientInstanceCapacity error."
-            )
+            return insufficient_capacity(variant.instance_type)
         devices = accelerators_of(variant.instance_type)
         needed = self._needed(account, endpoint, variant)
         if devices is not None and (needed is None or needed > variant.most_instances):
@@ -285,6 +282,18 @@ class ComponentOperations:
                 "ValidationException",
                 "Specification needs ModelName, Container.Image or BaseInferenceComponentName",
             )
+
+
+def insufficient_capacity(instance_type: str) -> str:
+    """Return the reason of a launch that found no capacity.
+
+    Args:
+        instance_type: SageMaker's name.
+    """
+    return (
+        f"Unable to provision requested ML compute capacity ({instance_type}) "
+        "due to InsufficientInstanceCapacity error."
+    )
 
 
 def _specification(params: Params) -> Params:

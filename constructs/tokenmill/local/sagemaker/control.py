@@ -1,8 +1,8 @@
 """The SageMaker control plane: models, endpoint configurations, endpoints and inference components.
 
-States and transitions are those of the Amazon SageMaker API Reference, "DescribeEndpoint" (EndpointStatus) and
-"DescribeInferenceComponent" (InferenceComponentStatus); how long a transition takes locally is `startup_seconds`.
-Wordings of errors are what clients of the real service reported, where such a report was found.
+States and transitions are those of the Amazon SageMaker API Reference, "DescribeEndpoint" (EndpointStatus)
+and "DescribeInferenceComponent" (InferenceComponentStatus); how long a transition takes locally is
+`startup_seconds`. Wordings of errors are what users of the real service reported, where a report was found.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenmill.local.aws_requests import AwsError, Params, Scope, ServiceShapes
 from tokenmill.local.sagemaker import describe
-from tokenmill.local.sagemaker.components import ComponentOperations
+from tokenmill.local.sagemaker.components import ComponentOperations, insufficient_capacity
 from tokenmill.local.sagemaker.records import Account, Endpoint, Variant
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class SageMaker(ComponentOperations):
             return self._operations[operation](scope, params)
 
     def fail_capacity(self, scope: Scope, instance_types: list[str]) -> None:
-        """Make launches of these instance types fail with InsufficientInstanceCapacity; an empty list ends it.
+        """Make launches of these instance types fail for want of capacity; an empty list ends it.
 
         Args:
             scope: Whose launches.
@@ -215,7 +215,7 @@ class SageMaker(ComponentOperations):
         refused = [v.instance_type for v in variants if v.instance_type in account.capacity_errors]
         failure = None
         if refused:
-            failure = f"Unable to provision requested ML compute capacity ({refused[0]}) due to InsufficientInstanceCapacity error."
+            failure = insufficient_capacity(refused[0])
         for variant in variants:
             if failure is None and "ModelName" in variant.config:
                 failure = self.launch_variant(endpoint, variant)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TypeVar
 
 from tokenmill.local.aws_requests import AwsError, Params, Scope
+
+Record = TypeVar("Record")
 
 
 def now() -> datetime:
@@ -142,7 +144,7 @@ class Account:
         Raises:
             AwsError: There is none.
         """
-        return self._find(self.endpoints, name, "endpoint", scope)
+        return _find(self.endpoints, name, "endpoint", scope)
 
     def component(self, name: str, scope: Scope) -> Component:
         """Return an inference component.
@@ -154,7 +156,7 @@ class Account:
         Raises:
             AwsError: There is none.
         """
-        return self._find(self.components, name, "inference component", scope)
+        return _find(self.components, name, "inference component", scope)
 
     def config(self, name: str, scope: Scope) -> Params:
         """Return an endpoint configuration.
@@ -166,7 +168,7 @@ class Account:
         Raises:
             AwsError: There is none.
         """
-        return self._find(self.configs, name, "endpoint configuration", scope)
+        return _find(self.configs, name, "endpoint configuration", scope)
 
     def model(self, name: str, scope: Scope) -> Params:
         """Return a model.
@@ -178,13 +180,13 @@ class Account:
         Raises:
             AwsError: There is none.
         """
-        return self._find(self.models, name, "model", scope)
+        return _find(self.models, name, "model", scope)
 
-    @staticmethod
-    def _find(records: dict[str, Any], name: str, noun: str, scope: Scope) -> Any:
-        if name not in records:
-            kind = {"endpoint configuration": "endpoint-config"}.get(noun, noun.replace(" ", "-"))
-            raise AwsError(
-                "ValidationException", f'Could not find {noun} "{scope.arn("sagemaker", f"{kind}/{name}")}".'
-            )
-        return records[name]
+
+def _find(records: dict[str, Record], name: str, noun: str, scope: Scope) -> Record:
+    if name not in records:
+        kind = {"endpoint configuration": "endpoint-config"}.get(noun, noun.replace(" ", "-"))
+        raise AwsError(
+            "ValidationException", f'Could not find {noun} "{scope.arn("sagemaker", f"{kind}/{name}")}".'
+        )
+    return records[name]

@@ -82,9 +82,9 @@ class SageMakerRuntime:
         try:
             if response.status_code >= 400:
                 detail = (await response.aread()).decode(errors="replace")
-                error = self._model_error(scope, endpoint, response.status_code, detail)
+                refused = self._model_error(scope, endpoint, response.status_code, detail)
                 self._record(scope, "InvocationModelErrors", 1, "Count", dimensions)
-                await _send_whole(send, *error.json_response())
+                await _send_whole(send, *refused.json_response())
             elif streaming:
                 await self._send_stream(send, response, variant)
             else:
@@ -151,7 +151,7 @@ class SageMakerRuntime:
         return AwsError(
             "ModelError",
             f'Received {side} error ({status}) from model with message "{detail}". '
-            f"See log group /aws/sagemaker/Endpoints/{endpoint} in account {scope.account} for more information.",
+            f"See log group /aws/sagemaker/Endpoints/{endpoint} in account {scope.account}.",
             status=424,
             OriginalStatusCode=status,
             OriginalMessage=detail,

@@ -1,0 +1,55 @@
+"""The last clean lint of an assembly: one that has not changed by a byte is not linted again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_TOOLS = ("tokenmill", "cfn-lint", "cdk-nag")
+
+
+class LintMemory:
+    """What is remembered of one folder's last clean lint.
+
+    Args:
+        path: Where it is kept.
+        assembly: The assembly.
+    """
+
+    def __init__(self, path: Path, *, assembly: Path) -> None:
+        self._path = path
+        self._digest = _digest(assembly)
+
+    @property
+    def clean(self) -> str | None:
+        """What the clean lint of this very assembly said; nothing when there was none."""
+        if not self._path.exists():
+            return None
+        kept = json.loads(self._path.read_text())
+        return str(kept["summary"]) if kept["digest"] == self._digest else None
+
+    def remember(self, summary: str) -> None:
+        """Keep a clean lint.
+
+        Args:
+            summary: What it said.
+        """
+        self._path.write_text(json.dumps({"digest": self._digest, "summary": summary}))
+
+
+def _digest(assembly: Path) -> str:
+    digest = hashlib.sha256()
+    for tool in _TOOLS:
+        try:
+            digest.update(f"{tool} {version(tool)}\n".encode())
+        except PackageNotFoundError:
+            digest.update(f"{tool} missing\n".encode())
+    for path in sorted(assembly.rglob("*.json")):
+        if not path.relative_to(assembly).parts[0].startswith("asset."):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,74 @@
+"""Golden files: logical ids and the whole template. `make snapshot` rewrites them; read the difference.
+
+A logical id that changes replaces a user's resource, so its file is an interface and not a by-product.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support_stack import chat_stack, template_of
+
+from tokenmill.core.workload import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GOLDEN = Path(__file__).resolve().parent / "golden"
+UPDATE = bool(os.environ.get("UPDATE_SNAPSHOTS"))
+# API Gateway deploys anew when its routes change, which CDK makes visible by a hash in the id.
+DEPLOYMENT = re.compile(r"(Deployment[0-9A-F]{8})[0-9a-f]{32}")
+ASSET = re.compile(r"\b[0-9a-f]{64}\b")
+KINDS: dict[str, dict[str, Any]] = {
+    "chat": {},
+    "chat_bedrock": {
+        "backend": "bedrock",
+        "model": "us.amazon.nova-lite-v1:0",
+        "limits": Limits(context_tokens=100_000),
+    },
+    "chat_compliant": {"compliance": True},
+}
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Any]]:
+    """Return a stack's template, without what changes with every edit of a function's code."""
+    built: dict[str, dict[str, Any]] = {}
+
+    def build(kind: str) -> dict[str, Any]:
+        if kind not in built:
+            text = json.dumps(template_of(chat_stack(tmp_path_factory.mktemp(kind), **KINDS[kind])))
+            built[kind] = json.loads(ASSET.sub("<asset>", DEPLOYMENT.sub(r"\1<routes>", text)))
+        return built[kind]
+
+    return build
+
+
+def compare(name: str, text: str) -> None:
+    """Hold a text against its golden file, or write it."""
+    path = GOLDEN / name
+    if UPDATE:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    golden = path.read_text(encoding="utf-8")
+    change = difflib.unified_diff(golden.splitlines(), text.splitlines(), "golden", "now", lineterm="", n=2)
+    assert text == golden, "\n".join(["read this, then run `make snapshot` if it is meant:", *change])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_logical_ids_stay(kind: str, template: Callable[[str], dict[str, Any]]) -> None:
+    """An id that is gone deletes or replaces what a user has deployed."""
+    resources = template(kind)["Resources"]
+    lines = [f"{key} {resource['Type']}" for key, resource in sorted(resources.items())]
+    compare(f"{kind}.ids.txt", "\n".join(lines) + "\n")
+
+
+def test_the_template_stays(template: Callable[[str], dict[str, Any]]) -> None:
+    """Every property that changes is read by whoever changes it."""
+    compare("chat.template.json", json.dumps(template("chat"), indent=1, sort_keys=True) + "\n")
