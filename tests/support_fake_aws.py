@@ -47,7 +47,7 @@ class FakeAws:
         }
         handler = type("Handler", (_Handler,), {"fake": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
@@ -83,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
         service = SIGNING_NAMES.get(signing, signing)
         if service == "sagemaker" and path.startswith("/endpoints/"):
             service = "sagemaker-runtime"
-        operation, parameters = _read(service, self, path, body)
+        operation, parameters = _read(service, self, body)
         self.fake.calls.append((service, operation.name, parameters))
         try:
             result = self.fake.answers[service, operation.name](parameters)
@@ -111,7 +111,7 @@ def _service(name: str) -> ServiceModel:
 
 
 def _read(
-    service: str, request: BaseHTTPRequestHandler, path: str, body: bytes
+    service: str, request: BaseHTTPRequestHandler, body: bytes
 ) -> tuple[OperationModel, dict[str, Any]]:
     model = _service(service)
     if "X-Amz-Target" in request.headers:
@@ -120,29 +120,40 @@ def _read(
     if model.metadata["protocol"] == "query":
         fields = dict(parse_qsl(body.decode()))
         return model.operation_model(fields["Action"]), fields
+    matches: list[tuple[int, OperationModel, dict[str, str]]] = []
     for name in model.operation_names:
         operation = model.operation_model(name)
-        found = _match(operation, request.command, path, urlsplit(request.path).query)
+        found = _match(operation, request)
         if found is not None:
-            is_json = request.headers.get("Content-Type", "").startswith("application/json")
-            document = json.loads(body) if body and is_json else {}
-            return operation, {**document, **found}
-    raise AssertionError(f"{service} has no operation for {request.command} {request.path}")
+            matches.append((len(operation.http["requestUri"]), operation, found))
+    if not matches:
+        raise AssertionError(f"{service} has no operation for {request.command} {request.path}")
+    _, operation, found = max(matches, key=lambda match: match[0])
+    is_json = request.headers.get("Content-Type", "").startswith("application/json")
+    return operation, {**(json.loads(body) if body and is_json else {}), **found}
 
 
-def _match(operation: OperationModel, method: str, path: str, query: str) -> dict[str, str] | None:
-    template, _, wanted_query = operation.http["requestUri"].partition("?")
+def _match(operation: OperationModel, request: BaseHTTPRequestHandler) -> dict[str, str] | None:
+    template, _, wanted = operation.http["requestUri"].partition("?")
     pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(template.replace("+}", "}")).rstrip("/"))
-    match = re.fullmatch(f"{pattern}/?", path)
-    if operation.http["method"] != method or match is None:
+    address = urlsplit(request.path)
+    match = re.fullmatch(f"{pattern}/?", address.path)
+    if operation.http["method"] != request.command or match is None:
         return None
-    given = dict(parse_qsl(query, keep_blank_values=True))
-    if any(key not in given for key, _ in parse_qsl(wanted_query, keep_blank_values=True)):
+    given = dict(parse_qsl(address.query, keep_blank_values=True))
+    # S3 tells operations on one path apart by words in the query and by required headers.
+    if any(given.get(key) != value for key, value in parse_qsl(wanted, keep_blank_values=True)):
         return None
-    # S3 tells operations on one path apart by a bare query word, such as ?tagging.
-    if not wanted_query and any(value == "" for value in given.values()):
+    if not wanted and any(value == "" for value in given.values()):
         return None
-    names = {m.serialization.get("name", key): key for key, m in _members(operation.input_shape).items()}
+    members = _members(operation.input_shape)
+    for key in getattr(operation.input_shape, "required_members", ()):
+        place, name = members[key].serialization.get("location"), members[key].serialization.get("name", key)
+        if (place == "header" and name not in request.headers) or (
+            place == "querystring" and name not in given
+        ):
+            return None
+    names = {member.serialization.get("name", key): key for key, member in members.items()}
     return {names.get(key, key): unquote(value) for key, value in match.groupdict().items()}
 
 

@@ -15,6 +15,7 @@ from tokenmill_stacks.profile import Surroundings, plain_surroundings
 
 if TYPE_CHECKING:
     from aws_cdk import aws_ec2 as ec2
+    from aws_cdk import aws_kms as kms
     from aws_cdk import aws_lambda as lambda_
     from aws_cdk import aws_sns as sns
     from constructs import Construct
@@ -71,23 +72,11 @@ class ChatStack(cdk.Stack):
             if plan is None
             else self._sagemaker_model(plan, surroundings, hugging_face_token)
         )
-        self.api_keys = ApiKeyTable(
-            self,
-            "ApiKeys",
-            encryption_key=surroundings.encryption_key,
-            removal_policy=surroundings.removal_policy,
-        )
-        self.conversations = ConversationTable(
-            self,
-            "Conversations",
-            encryption_key=surroundings.encryption_key,
-            removal_policy=surroundings.removal_policy,
-        )
-        if surroundings.encryption_key is not None:
-            from tokenmill_stacks.compliance import back_up
-
-            tables = [self.api_keys.table, self.conversations.table]
-            self.backup_plan = back_up(self, surroundings.encryption_key, tables)
+        key, kept = surroundings.encryption_key, surroundings.removal_policy
+        self.api_keys = ApiKeyTable(self, "ApiKeys", encryption_key=key, removal_policy=kept)
+        self.conversations = ConversationTable(self, "Conversations", encryption_key=key, removal_policy=kept)
+        if key is not None:
+            self._back_up(key)
         self.gateway = ChatGateway(
             self,
             "Gateway",
@@ -113,6 +102,11 @@ class ChatStack(cdk.Stack):
         from tokenmill_stacks.compliance import compliant_surroundings
 
         return compliant_surroundings(self, vpc=vpc, alarm_topic=alarm_topic)
+
+    def _back_up(self, key: kms.IKey) -> None:
+        from tokenmill_stacks.compliance import back_up
+
+        self.backup_plan = back_up(self, key, [self.api_keys.table, self.conversations.table])
 
     def _sagemaker_model(
         self, plan: Plan, surroundings: Surroundings, hugging_face_token: cdk.SecretValue | None

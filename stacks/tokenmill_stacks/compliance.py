@@ -15,7 +15,7 @@ from aws_cdk import aws_sqs as sqs
 
 from tokenmill.endpoints import EndpointNetwork
 from tokenmill.security import FunctionHosting
-from tokenmill.security.acknowledge import acknowledge
+from tokenmill.security.acknowledge import acknowledge, managed_policy
 from tokenmill_stacks.profile import Surroundings
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 LOG_DAYS = 365
 BACKUP_DAYS = 35
 RESERVED_CONCURRENCY = 50
+OF_THIS_ACCOUNT = {"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}}
 
 
 def compliant_surroundings(
@@ -52,7 +53,7 @@ def compliant_surroundings(
         retention_period=cdk.Duration.days(14),
     )
     acknowledge(
-        queue, "AwsSolutions-SQS3", reason="This queue is itself where undeliverable events of the stack go."
+        queue, {"AwsSolutions-SQS3": "This queue is itself where undeliverable events of the stack go."}
     )
     return Surroundings(
         hosting=FunctionHosting(
@@ -88,9 +89,11 @@ def back_up(scope: Construct, key: kms.IKey | None, tables: Sequence[dynamodb.IT
     )
     acknowledge(
         selection,
-        "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/"
-        "AWSBackupServiceRolePolicyForBackup]",
-        reason="AWS Backup documents this managed policy for the role that takes its backups.",
+        {
+            managed_policy(
+                "AWSBackupServiceRolePolicyForBackup"
+            ): "AWS Backup documents this managed policy for the role that takes its backups."
+        },
     )
     return plan
 
@@ -125,15 +128,18 @@ def _key(scope: Construct) -> kms.Key:
             },
         )
     )
-    # Alarms, topics and rules write to encrypted queues and topics ("Key management", Amazon SNS developer
-    # guide).
-    for service in ("cloudwatch.amazonaws.com", "events.amazonaws.com"):
+    # "Key management" (Amazon SNS developer guide): CloudWatch's requests carry the account and EventBridge's
+    # do not, so a condition on it would lose what EventBridge could not deliver.
+    for service, conditions in (
+        ("cloudwatch.amazonaws.com", OF_THIS_ACCOUNT),
+        ("events.amazonaws.com", None),
+    ):
         key.add_to_resource_policy(
             iam.PolicyStatement(
                 actions=["kms:Decrypt", "kms:GenerateDataKey"],
                 principals=[iam.ServicePrincipal(service)],
                 resources=["*"],
-                conditions={"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}},
+                conditions=conditions,
             )
         )
     return key
@@ -171,4 +177,14 @@ def _security_group(scope: Construct, id: str, vpc: ec2.IVpc, description: str) 
 
 
 def _topic(scope: Construct, key: kms.IKey) -> sns.Topic:
-    return sns.Topic(scope, "AlarmTopic", master_key=key, enforce_ssl=True)
+    topic = sns.Topic(scope, "AlarmTopic", master_key=key, enforce_ssl=True)
+    # A policy of its own takes the place of the default one, which lets the whole account publish.
+    topic.add_to_resource_policy(
+        iam.PolicyStatement(
+            actions=["sns:Publish"],
+            principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
+            resources=[topic.topic_arn],
+            conditions=OF_THIS_ACCOUNT,
+        )
+    )
+    return topic

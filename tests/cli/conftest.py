@@ -8,8 +8,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from support_fake_aws import FakeAws, running
+from support_fake_aws import FakeAws, Resources, running
 from tokenmill.cli import doctor, keys, lint, verify
+from tokenmill.verification import endpoints, front_door, probes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,3 +75,12 @@ def fake_aws(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAws
     for fake in running():
         monkeypatch.setenv("AWS_ENDPOINT_URL", fake.url)
         yield fake
+
+
+@pytest.fixture
+def resources(fake_aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> Resources:
+    monkeypatch.setattr(probes, "_METRIC_SECONDS", 0.05)
+    monkeypatch.setattr(front_door, "SECONDS_BETWEEN", 0.05)
+    monkeypatch.setattr(endpoints, "_COMPONENT_SECONDS", 0.2)
+    monkeypatch.setattr(endpoints, "_ENDPOINT_SECONDS", 0.2)
+    return Resources(fake_aws)

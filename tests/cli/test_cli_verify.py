@@ -6,23 +6,18 @@ import asyncio
 import io
 import json
 import runpy
-import signal
-import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 
-from support_fake_aws import ACCOUNT, AwsError, FakeAws, Resources
+from support_fake_aws import ACCOUNT, AwsError
+from support_verify import HURRIED, only, probe
 from tokenmill.core.errors import TokenmillError
-from tokenmill.verification import LINES, Verdict, clean_up, front_door, run_lines
-from tokenmill.verification.aws import Pace
+from tokenmill.verification import LINES, Verdict, front_door
 from tokenmill.verification.document import unverified_page
-from tokenmill.verification.ledger import Entry, Ledger
 from tokenmill.verification.lines import find_lines, price_at_most
 
 if TYPE_CHECKING:
@@ -30,32 +25,9 @@ if TYPE_CHECKING:
     from http.server import BaseHTTPRequestHandler
 
     from support_commands import Run
-    from tokenmill.verification.run import Evidence, Result
+    from support_fake_aws import Resources
 
-HURRIED = Pace(poll_seconds=0.01, settle_seconds=0.05)
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def resources(fake_aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> Resources:
-    from tokenmill.verification import endpoints, probes
-
-    monkeypatch.setattr(probes, "_METRIC_SECONDS", 0.05)
-    monkeypatch.setattr(endpoints, "_COMPONENT_SECONDS", 0.2)
-    monkeypatch.setattr(endpoints, "_ENDPOINT_SECONDS", 0.2)
-    return Resources(fake_aws)
-
-
-def probe(state: Path, *ids: str, tell: Callable[[str], None] = lambda _: None) -> Result:
-    session = boto3.Session(region_name="us-east-1")
-    return run_lines(
-        find_lines(ids), session=session, region="us-east-1", state=state, pace=HURRIED, tell=tell
-    )
-
-
-def only(result: Result) -> Evidence:
-    (evidence,) = result.evidence
-    return evidence
 
 
 def stream_lines(*, pause: float, machine: str = "aarch64") -> Callable[[BaseHTTPRequestHandler], None]:
@@ -129,7 +101,7 @@ def test_a_run_leaves_nothing_and_keeps_local_evidence_apart(
 
     monkeypatch.setattr(runner, "Pace", lambda: HURRIED)
     monkeypatch.setattr(command.signal, "signal", lambda *_: None)
-    resources.fake.raw["/restapis/api1/probe/"] = stream_lines(pause=0.4)
+    resources.fake.raw["/restapis/api1/probe/"] = stream_lines(pause=0.05)
     result = run("verify", "--account", "--yes", "--line", "rest-api-streaming")
     assert "no evidence about an account" in result.stdout
     assert (result.exit_code, resources.left) == (0, set())
@@ -140,7 +112,7 @@ def test_a_run_leaves_nothing_and_keeps_local_evidence_apart(
 
 
 def test_chunks_that_come_one_by_one_hold_and_a_lump_does_not(resources: Resources, tmp_path: Path) -> None:
-    resources.fake.raw["/restapis/api1/probe/"] = stream_lines(pause=0.4)
+    resources.fake.raw["/restapis/api1/probe/"] = stream_lines(pause=0.05)
     streamed = probe(tmp_path, "rest-api-streaming", "arm64-exec-wrapper")
     assert [piece.verdict for piece in streamed.evidence] == [Verdict.HOLDS, Verdict.HOLDS]
     resources.fake.raw["/restapis/api1/probe/"] = stream_lines(pause=0.0, machine="x86_64")
@@ -288,167 +260,3 @@ def test_a_printed_metric_must_be_in_the_log_before_its_absence_says_anything(
     assert evidence.observations["event_is_the_whole_line"] == [True] * events
     assert {"Bucket", "Model", "Endpoint", "EndpointConfig", "Role"} <= resources.ever
     assert resources.left == set()
-
-
-def test_a_probe_that_breaks_down_is_unclear_and_still_torn_down(
-    resources: Resources, tmp_path: Path
-) -> None:
-    def denied(_: dict[str, Any]) -> dict[str, Any]:
-        raise AwsError("AccessDeniedException", "not you", 403)
-
-    resources.fake.answers["sagemaker", "CreateEndpoint"] = denied
-    evidence = only(probe(tmp_path, "neuron-image-driver"))
-    assert evidence.verdict is Verdict.UNCLEAR
-    assert "not you" in evidence.observations["error"]
-    assert resources.left == set()
-
-
-def test_an_endpoint_that_never_comes_up_ends_in_time_and_is_kept_in_the_ledger(
-    resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tokenmill.verification import teardown
-
-    monkeypatch.setattr(teardown, "_SECONDS", 0.05)
-    resources.status["neuron"] = "Creating"
-    result = probe(tmp_path, "neuron-image-driver")
-    assert "did not happen in time" in only(result).observations["error"]
-    assert (len(result.left), result.exit_code) == (1, 1)
-    assert [entry.kind for entry in Ledger(tmp_path / "verify-ledger.json").entries] == ["endpoint"]
-    with pytest.raises(TokenmillError, match="an earlier run left 1 resources .* tokenmill verify --cleanup"):
-        probe(tmp_path, "neuron-image-driver")
-    resources.status["neuron"] = "InService"
-    assert clean_up(session=boto3.Session(), state=tmp_path, pace=HURRIED) == ()
-    assert resources.left == set()
-
-
-def test_a_new_role_is_given_time_to_become_known(resources: Resources, tmp_path: Path) -> None:
-    real = resources.fake.answers["sagemaker", "CreateModel"]
-    tries: list[int] = []
-
-    def not_yet(parameters: dict[str, Any]) -> dict[str, Any]:
-        tries.append(1)
-        if len(tries) < 3:
-            raise AwsError("ValidationException", "Could not assume role")
-        return real(parameters)
-
-    resources.fake.answers["sagemaker", "CreateModel"] = not_yet
-    probe(tmp_path, "emf-from-endpoint-logs")
-    assert len(tries) == 3
-
-
-def test_every_resource_is_in_the_ledger_before_it_is_asked_for(resources: Resources, tmp_path: Path) -> None:
-    ledger = tmp_path / "verify-ledger.json"
-    written: dict[str, str] = {}
-    creations = {
-        "CreateEndpoint": "endpoint",
-        "CreateEndpointConfig": "endpoint-config",
-        "CreateRole": "role",
-    }
-    for (service, operation), answer in list(resources.fake.answers.items()):
-        if operation in creations:
-
-            def look(
-                parameters: dict[str, Any],
-                operation: str = operation,
-                answer: Callable[..., dict[str, Any]] = answer,
-            ) -> dict[str, Any]:
-                written[operation] = ledger.read_text(encoding="utf-8")
-                return answer(parameters)
-
-            resources.fake.answers[service, operation] = look
-    probe(tmp_path, "neuron-device-unit")
-    assert set(written) == set(creations)
-    assert all(f'"kind": "{creations[operation]}"' in text for operation, text in written.items())
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_run_is_cleaned_up(
-    resources: Resources, project: Path, run: Run, number: signal.Signals
-) -> None:
-    """SIGTERM tears down on the way out; after SIGKILL the ledger knows what to delete."""
-    resources.status["neuron"] = "Creating"
-    script = "from tokenmill.cli import main; main()"
-    arguments = ["verify", "--account", "--yes", "--line", "neuron-image-driver"]
-    process = subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.DEVNULL)
-    try:
-        wait_for(
-            lambda: (
-                bool(resources.live["Endpoint"])
-                and "DescribeEndpoint" in resources.fake.operations("sagemaker")
-            )
-        )
-        process.send_signal(number)
-        resources.status["neuron"] = "InService"
-        process.wait(timeout=30)
-    finally:
-        process.kill()
-        process.wait()
-    if number == signal.SIGKILL:
-        assert {left.split()[0] for left in resources.left} == {"Endpoint", "EndpointConfig", "Role"}
-        assert run("verify", "--cleanup").stdout.splitlines()[-1] == "nothing is left"
-    assert resources.left == set()
-    assert not (project / ".tokenmill" / "verify-ledger.json").exists()
-
-
-def test_cleanup_leaves_other_accounts_alone(resources: Resources, tmp_path: Path) -> None:
-    entry = Entry(
-        kind="role",
-        name="theirs",
-        account="999999999999",
-        region="us-east-1",
-        endpoint=resources.fake.url,
-        created="",
-    )
-    Ledger(tmp_path / "verify-ledger.json").add(entry)
-    resources.create("Role", "theirs")
-    left = clean_up(session=boto3.Session(), state=tmp_path, pace=HURRIED)
-    assert left == ("role theirs in account 999999999999, us-east-1",)
-    assert resources.left == {"Role theirs"}
-
-
-def test_cleanup_forgets_what_is_already_gone(resources: Resources, tmp_path: Path) -> None:
-    kinds = (
-        "role",
-        "bucket",
-        "log-group",
-        "endpoint",
-        "inference-component",
-        "model",
-        "function",
-        "rest-api",
-    )
-    for kind in kinds:
-        Ledger(tmp_path / "verify-ledger.json").add(
-            Entry(
-                kind=kind,
-                name="gone",
-                account=ACCOUNT,
-                region="us-east-1",
-                endpoint=resources.fake.url,
-                created="",
-            )
-        )
-
-    def no_role(_: dict[str, Any]) -> dict[str, Any]:
-        raise AwsError("NoSuchEntity", "The role cannot be found", 404)
-
-    def no_bucket(_: dict[str, Any]) -> dict[str, Any]:
-        raise AwsError("NoSuchBucket", "The bucket does not exist", 404)
-
-    resources.fake.answers["iam", "ListRolePolicies"] = no_role
-    resources.fake.answers["s3", "ListObjectsV2"] = no_bucket
-    assert clean_up(session=boto3.Session(), state=tmp_path, pace=HURRIED) == ()
-    assert not (tmp_path / "verify-ledger.json").exists()
-
-
-def test_fails_on_a_ledger_that_cannot_be_read(tmp_path: Path) -> None:
-    (tmp_path / "ledger").write_text("{", encoding="utf-8")
-    with pytest.raises(TokenmillError, match="look in the account for resources tagged tokenmill:verify"):
-        Ledger(tmp_path / "ledger")
-
-
-def wait_for(condition: Callable[[], bool], *, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.05)

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from support_stack import ROOT, recommended_context
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import aws_cdk as cdk
 import pytest
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_s3 as s3
 
 from support_stack import REGION, WORK, make_app, of_type, only, plan, statements, template_of
 from tokenmill.endpoints import LlmEndpoint
@@ -193,6 +194,13 @@ def test_there_is_no_function_url_unless_asked_and_never_an_open_one(
     gateway(stack).add_function_url()
     url = only(template_of(stack), "AWS::Lambda::Url")["Properties"]
     assert (url["AuthType"], url["InvokeMode"]) == ("AWS_IAM", "RESPONSE_STREAM")
+
+
+def test_a_gateway_can_be_granted_things(stack: cdk.Stack) -> None:
+    """Its function's role is the principal."""
+    s3.Bucket(stack, "Bucket").grant_read(gateway(stack))
+    granted = [found["Action"] for found in statements(template_of(stack), "GatewayFunctionRole")]
+    assert any("s3:GetObject*" in found for found in granted)
 
 
 def test_limits_reach_the_stage_and_the_function(stack: cdk.Stack) -> None:

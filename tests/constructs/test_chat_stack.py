@@ -23,6 +23,7 @@ from support_stack import (
     plan,
     recommended_context,
     settings,
+    statements,
     template_of,
 )
 from tokenmill.core.errors import TokenmillError
@@ -116,6 +117,23 @@ def test_the_packs_get_a_network_keys_backups_and_dead_letters(compliant: dict[s
         assert alarm["Properties"]["AlarmActions"] == [{"Ref": "AlarmTopicD01E77F9"}]
     (selection,) = of_type(compliant, "AWS::Backup::BackupSelection").values()
     assert len(selection["Properties"]["BackupSelection"]["Resources"]) == 2
+
+
+def test_roles_may_use_network_and_key(compliant: dict[str, Any]) -> None:
+    """Lambda makes network interfaces and decrypts variables with the function's role, or starts nothing."""
+    for role in ("GatewayFunctionRole", "GatewayAuthorizerRole", "HeartbeatFunctionRole"):
+        allowed = json.dumps([found["Action"] for found in statements(compliant, role)])
+        for action in ("ec2:CreateNetworkInterface", "kms:Decrypt", "kms:GenerateDataKey", "sqs:SendMessage"):
+            assert action in allowed, role
+
+
+def test_alarms_reach_their_encrypted_topic(compliant: dict[str, Any]) -> None:
+    """Topic and key both let CloudWatch in; a policy of its own replaces the topic's default one."""
+    topic = only(compliant, "AWS::SNS::TopicPolicy")["Properties"]["PolicyDocument"]["Statement"]
+    key = only(compliant, "AWS::KMS::Key")["Properties"]["KeyPolicy"]["Statement"]
+    for found in (topic, key):
+        services = [item["Principal"].get("Service") for item in found if item["Effect"] == "Allow"]
+        assert "cloudwatch.amazonaws.com" in services
 
 
 def test_the_network_needs_no_look_up(compliant: dict[str, Any]) -> None:

@@ -194,6 +194,22 @@ def test_fails_on_a_broken_manifest(tmp_path: Path) -> None:
         lint_assembly(tmp_path)
 
 
+def test_a_record_of_another_version_counts_for_nothing(tmp_path: Path) -> None:
+    root = write_assembly(tmp_path)
+    write_record(root, packs=["AwsSolutions"])
+    write_report(root)
+    record = json.loads((root / "tokenmill-lint.json").read_text(encoding="utf-8"))
+    (root / "tokenmill-lint.json").write_text(json.dumps({**record, "schema": 2}), encoding="utf-8")
+    assert "another version" in check(lint_assembly(root, skip=AFTER_SYNTH), "AwsSolutions").detail
+
+
+def test_fails_on_a_broken_record(tmp_path: Path) -> None:
+    root = write_assembly(tmp_path)
+    (root / "tokenmill-lint.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(TokenmillError, match=r"tokenmill-lint\.json is not a JSON object; synthesize again"):
+        lint_assembly(root, skip=AFTER_SYNTH)
+
+
 def test_fails_on_an_assembly_without_templates(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"artifacts": {}}', encoding="utf-8")
     with pytest.raises(TokenmillError, match="nothing to check"):

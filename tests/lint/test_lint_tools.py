@@ -94,7 +94,8 @@ def test_cfn_lint_takes_the_region_of_the_stack(tmp_path: Path, monkeypatch: pyt
     manifest = (root / "manifest.json").read_text(encoding="utf-8")
     (root / "manifest.json").write_text(manifest.replace("unknown-region", "eu-west-1"), encoding="utf-8")
     log = tmp_path / "arguments"
-    body = f"import pathlib, sys\npathlib.Path({str(log)!r}).open('a').write(' '.join(sys.argv) + chr(10))\nprint('[]')"
+    note = f"pathlib.Path({str(log)!r}).open('a').write(' '.join(sys.argv) + chr(10))"
+    body = f"import pathlib, sys\n{note}\nprint('[]')"
     monkeypatch.setattr(tools, "find_cfn_lint", lambda: program(tmp_path, body))
     tools.run_cfn_lint(assembly.read_assembly(root))
     assert "--regions eu-west-1" in log.read_text(encoding="utf-8").splitlines()[0]

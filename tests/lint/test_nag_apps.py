@@ -1,4 +1,4 @@
-"""The five packs over app and example: nothing unanswered, and AwsSolutions answered by the constructs themselves."""
+"""The five packs over app and example: nothing unanswered; constructs answer AwsSolutions themselves."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support_stack import ROOT, chat_stack
 
+from support_stack import ROOT, chat_stack
 from tokenmill.core.workload import Limits
 from tokenmill.lint import CheckState, lint_assembly, register_packs
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support_stack import chat_stack, template_of
 
+from support_stack import chat_stack, template_of
 from tokenmill.core.workload import Limits
 
 if TYPE_CHECKING:

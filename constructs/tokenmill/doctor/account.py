@@ -162,7 +162,8 @@ class Account:
         )
 
     def _client(self, service: str) -> Any:
-        return self._session.client(service, region_name=self._region, config=_QUICK)  # type: ignore[call-overload]
+        make: Any = self._session.client
+        return make(service, region_name=self._region, config=_QUICK)
 
 
 def _needs_credentials(name: str, command: str) -> Item:

@@ -8,6 +8,7 @@ import functools
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from importlib import resources, util
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,10 @@ _SECONDS = 30
 def node() -> Item:
     """Say whether Node.js is there and new enough for the CDK."""
     command = "install Node.js 22 or 24 from https://nodejs.org"
-    return _program("node.js", shutil.which("node"), minimum=NODE_VERSION, command=command)
+    found = _program("node.js", shutil.which("node"), minimum=NODE_VERSION, command=command)
+    if found.state is State.OK and found.detail.startswith("20."):
+        return replace(found, detail=f"{found.detail}; works, but is out of support: 22 or 24 is recommended")
+    return found
 
 
 def cdk_command(folder: Path) -> Item:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from tokenmill.endpoints.network import EndpointNetwork
 
+ANY_SAGEMAKER_LOG = "arn:<AWS::Partition>:logs:<AWS::Region>:<AWS::AccountId>:log-group:/aws/sagemaker/*"
+
 
 def serving_role(
     scope: Construct,
@@ -42,6 +44,25 @@ def serving_role(
         assumed_by=iam.ServicePrincipal("sagemaker.amazonaws.com"),
         description="Pulls the serving image and writes the containers' logs and metrics",
     )
+    for statement in _statements(image_repository_arn, network):
+        role.add_to_policy(statement)
+    acknowledge(
+        role,
+        {
+            any_resource(): "ecr:GetAuthorizationToken, cloudwatch:PutMetricData (in SageMaker's namespaces) "
+            "and the network interfaces of a VPC take no resource in a policy.",
+            any_resource(
+                ANY_SAGEMAKER_LOG
+            ): "SageMaker names the log groups after the endpoint and the component, "
+            "which are made after this role.",
+        },
+    )
+    if encryption_key is not None:
+        encryption_key.grant(role, *actions.VOLUME_KEY)
+    return role
+
+
+def _statements(image_repository_arn: str, network: EndpointNetwork | None) -> list[iam.PolicyStatement]:
     # Endpoint and component get their names after the role exists, so the groups stay open at the end.
     groups = f"arn:{Aws.PARTITION}:logs:{Aws.REGION}:{Aws.ACCOUNT_ID}:log-group:/aws/sagemaker/*"
     statements = [
@@ -56,20 +77,4 @@ def serving_role(
     ]
     if network is not None:
         statements.append(iam.PolicyStatement(actions=list(actions.CONTAINER_NETWORK), resources=["*"]))
-    for statement in statements:
-        role.add_to_policy(statement)
-    acknowledge(
-        role,
-        any_resource(),
-        reason="ecr:GetAuthorizationToken, cloudwatch:PutMetricData (held to SageMaker's namespaces) and the "
-        "network interfaces of a VPC take no resource in a policy.",
-    )
-    acknowledge(
-        role,
-        any_resource("arn:<AWS::Partition>:logs:<AWS::Region>:<AWS::AccountId>:log-group:/aws/sagemaker/*"),
-        reason="SageMaker names the log groups after the endpoint and the component, which are made "
-        "after this role.",
-    )
-    if encryption_key is not None:
-        encryption_key.grant(role, *actions.VOLUME_KEY)
-    return role
+    return statements

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
+import jsii
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
@@ -14,7 +15,7 @@ from constructs import Construct
 from tokenmill.gateway.layer import check_vendored, vendored_layer
 from tokenmill.gateway.responses import add_gateway_responses
 from tokenmill.security import FunctionEntry, FunctionHosting, RuntimeFunction
-from tokenmill.security.acknowledge import acknowledge
+from tokenmill.security.acknowledge import acknowledge, managed_policy
 from tokenmill.security.logs import log_group
 from tokenmill_runtime.api_keys import KEY_TABLE_VARIABLE
 from tokenmill_runtime.functions import AUTHORIZER, GATEWAY
@@ -75,6 +76,7 @@ class GatewayLimits:
             raise ValueError(f"max_body_bytes is {self.max_body_bytes}; it must be 1 to 10485760 (10 MiB)")
 
 
+@jsii.implements(iam.IGrantable)
 class ChatGateway(Construct):
     """An OpenAI-compatible chat API in front of models on SageMaker and Bedrock.
 
@@ -119,13 +121,7 @@ class ChatGateway(Construct):
         limits = limits or GatewayLimits()
         hosting = hosting or FunctionHosting()
         layer = runtime_dependencies or vendored_layer(self, "Libraries")
-        config = GatewayConfig(
-            plan_hash="+".join(sorted({model.plan_hash for model in models})),
-            models=tuple(model.to_gateway_model() for model in models),
-            conversation_table=None if conversations is None else conversations.table_name,
-            conversation_ttl_days=30 if conversations is None else conversations.time_to_live_days,
-            max_body_bytes=limits.max_body_bytes,
-        )
+        config = _config(models, conversations, limits)
         self.handler = RuntimeFunction(
             self,
             "Function",
@@ -155,6 +151,11 @@ class ChatGateway(Construct):
     def function(self) -> lambda_.Function:
         """The function that answers."""
         return self.handler.function
+
+    @property
+    def grant_principal(self) -> iam.IPrincipal:
+        """The function's role, so that the gateway can be given to other resources' grants."""
+        return self.handler.role.grant_principal
 
     @property
     def base_url(self) -> str:
@@ -229,32 +230,39 @@ class ChatGateway(Construct):
     def _acknowledge(self) -> None:
         acknowledge(
             self.api,
-            "AwsSolutions-APIG2",
-            reason="The function validates every body and answers with an OpenAI error object, which "
-            "a request "
-            "validator cannot.",
+            {
+                "AwsSolutions-APIG2": "The function validates every body and answers with an OpenAI "
+                "error object, "
+                "which a request validator cannot.",
+                "AwsSolutions-COG4": "Callers are OpenAI clients, which send bearer keys and not "
+                "Cognito tokens; a "
+                "Lambda authorizer checks every request.",
+                "AwsSolutions-APIG3": "Every route needs a key of 256 random bits and the stage is "
+                "throttled; "
+                "whoever asks for more associates a web ACL with api.deployment_stage.",
+                managed_policy(
+                    "AmazonAPIGatewayPushToCloudWatchLogs"
+                ): "API Gateway writes logs with one role an "
+                "account, for which AWS documents this managed policy.",
+            },
         )
-        acknowledge(
-            self.api,
-            "AwsSolutions-COG4",
-            reason="Callers are OpenAI clients, which send bearer keys and not Cognito tokens; a "
-            "Lambda authorizer "
-            "checks every request.",
-        )
-        acknowledge(
-            self.api.deployment_stage,
-            "AwsSolutions-APIG3",
-            reason="Every route needs a key of 256 random bits and the stage is throttled; whoever "
-            "asks for more "
-            "associates a web ACL with api.deployment_stage.",
-        )
-        acknowledge(
-            self.api,
-            "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/"
-            "AmazonAPIGatewayPushToCloudWatchLogs]",
-            reason="API Gateway writes logs with one role an account, for which AWS documents this "
-            "managed policy.",
-        )
+
+
+def _config(
+    models: Sequence[ServedModel], conversations: ConversationTable | None, limits: GatewayLimits
+) -> GatewayConfig:
+    config = GatewayConfig(
+        plan_hash="+".join(sorted({model.plan_hash for model in models})),
+        models=tuple(model.to_gateway_model() for model in models),
+        max_body_bytes=limits.max_body_bytes,
+    )
+    if conversations is None:
+        return config
+    return replace(
+        config,
+        conversation_table=conversations.table_name,
+        conversation_ttl_days=conversations.time_to_live_days,
+    )
 
 
 def _check_models(models: Sequence[ServedModel]) -> None:

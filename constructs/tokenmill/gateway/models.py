@@ -163,8 +163,11 @@ class ServedModel:
             # <Name>.
             acknowledge(
                 scope,
-                any_resource(arn.replace(Aws.PARTITION, "<AWS::Partition>")),
-                reason="A cross-region profile calls this one model in whichever of its regions has room.",
+                {
+                    any_resource(
+                        arn.replace(Aws.PARTITION, "<AWS::Partition>")
+                    ): "A cross-region profile calls this one model in whichever of its regions has room."
+                },
             )
         return iam.Grant.add_to_principal(
             grantee=grantee, actions=list(actions.BEDROCK_INVOKE), resource_arns=arns

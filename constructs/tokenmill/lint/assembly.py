@@ -92,7 +92,7 @@ def read_assembly(directory: Path) -> Assembly:
     paths: dict[tuple[str, str], str] = {}
     acknowledged: list[tuple[str, str, str]] = []
     for folder in _assembly_folders(directory):
-        for artifact in _load(folder / MANIFEST).get("artifacts", {}).values():
+        for artifact in load_document(folder / MANIFEST).get("artifacts", {}).values():
             if artifact.get("type") != "aws:cloudformation:stack":
                 continue
             stack = _read_stack(directory, folder, artifact)
@@ -128,7 +128,7 @@ def _resource_lines(template: Path) -> dict[str, int]:
 
 def _assembly_folders(directory: Path) -> list[Path]:
     folders = [directory]
-    for artifact in _load(directory / MANIFEST).get("artifacts", {}).values():
+    for artifact in load_document(directory / MANIFEST).get("artifacts", {}).values():
         if artifact.get("type") == "cdk:cloud-assembly":
             folders += _assembly_folders(directory / artifact["properties"]["directoryName"])
     return folders
@@ -145,7 +145,7 @@ def _read_stack(root: Path, folder: Path, artifact: dict[str, Any]) -> Assembly:
     )
     metadata: dict[str, list[dict[str, Any]]] = dict(artifact.get("metadata", {}))
     if "additionalMetadataFile" in artifact:
-        metadata |= _load(folder / artifact["additionalMetadataFile"])
+        metadata |= load_document(folder / artifact["additionalMetadataFile"])
     nested = {template.name: template for template in _nested(root, folder, artifact, metadata, own.region)}
     # The metadata names the stack's own template beside the nested ones; the plain entry wins.
     files = {own.name: own} | nested | {own.name: own}
@@ -170,7 +170,9 @@ def _nested(
     for dependency in artifact.get("dependencies", []):
         assets = folder / f"{dependency}.json"
         if dependency.endswith(".assets") and assets.is_file():
-            sources = [file["source"].get("path", "") for file in _load(assets).get("files", {}).values()]
+            sources = [
+                file["source"].get("path", "") for file in load_document(assets).get("files", {}).values()
+            ]
             found |= {folder / source for source in sources if source.endswith(".nested.template.json")}
     return [
         Template(name=_name(root, path), path=path, nested=True, region=region)
@@ -217,7 +219,15 @@ def _name(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_document(path: Path) -> dict[str, Any]:
+    """Return a JSON object of the assembly.
+
+    Args:
+        path: The file.
+
+    Raises:
+        TokenmillError: It cannot be read, or is not a JSON object.
+    """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -7,16 +7,16 @@ what ran and the templates' digests, so both can be told apart.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
-from tokenmill.lint.assembly import VALIDATION_REPORT, Assembly, template_digests
+from tokenmill.lint.assembly import VALIDATION_REPORT, Assembly, load_document, template_digests
 from tokenmill.lint.pack_names import (
     ANNOTATIONS_PLUGIN,
     CLOUDFORMATION_PLUGIN,
     PACKS,
     RECORD_FILE,
+    RECORD_SCHEMA,
     pack_of_rule,
 )
 from tokenmill.lint.report import Acknowledged, CheckResult, CheckState, Finding
@@ -57,12 +57,14 @@ def _read(assembly: Assembly) -> _Recorded:
         why = f"no {RECORD_FILE}: synth ran with validation off, or the app calls no "
         why += "tokenmill.lint.register_packs"
         return _Recorded({}, {}, why)
-    record: dict[str, Any] = json.loads(record_file.read_text(encoding="utf-8"))
+    record = load_document(record_file)
+    if record.get("schema") != RECORD_SCHEMA:
+        return _Recorded({}, {}, f"{RECORD_FILE} is of another version of tokenmill; {_SYNTH}")
     if record.get("templates") != template_digests(assembly.root):
         return _Recorded({}, {}, f"{RECORD_FILE} is of other templates than these; {_SYNTH}")
     if not report_file.is_file():
         return _Recorded({}, {}, f"no {VALIDATION_REPORT}: synth did not come to its end; {_SYNTH}")
-    document = json.loads(report_file.read_text(encoding="utf-8"))
+    document = load_document(report_file)
     return _Recorded(record, {report["pluginName"]: report for report in document["pluginReports"]}, "")
 
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 PRINCIPAL = "tokenmill.principal"
 REQUEST_ID = "tokenmill.request_id"
 _MAX_BODY_BYTES = 10 * 1024 * 1024
-_VARIABLE = re.compile(r"\$(?:\{)?(context\.[A-Za-z.]+|stageVariables\.\w+|input\.\w+)\}?")
+_NAME = r"((?:context\.[A-Za-z.]*[A-Za-z])|(?:stageVariables\.\w+))"
+_VARIABLE = re.compile(rf"\$\{{{_NAME}\}}|\${_NAME}")
 _DEFAULT_TEMPLATE = '{"message":$context.error.messageString}'
 
 
@@ -250,7 +251,7 @@ class FrontDoor:
             "context.error.responseType": refusal.kind,
             "context.requestId": request_id,
         }
-        body = _VARIABLE.sub(lambda match: variables.get(match.group(1), ""), template).encode()
+        body = _VARIABLE.sub(lambda match: variables.get(match[1] or match[2], ""), template).encode()
         headers = {"content-type": "application/json", "x-amzn-requestid": request_id}
         for target, source in (response.get("responseParameters") or {}).items():
             name = target.removeprefix("gatewayresponse.header.").lower()

@@ -288,7 +288,7 @@ def create_key(state: CloudState) -> str:
         aws_access_key_id=state.account, aws_secret_access_key="local", region_name=state.region
     )
     stacks = session.client("cloudformation", endpoint_url=state.endpoint).describe_stacks(
-        StackName=state.stack
+        StackName=state.stack or ""
     )
     outputs = {entry["OutputKey"]: entry["OutputValue"] for entry in stacks["Stacks"][0].get("Outputs", [])}
     if "ApiKeyTable" not in outputs:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
-from tokenmill.observability.metrics import token_metric
+from tokenmill.observability.metrics import one_minute, token_metric
 from tokenmill_runtime import metric_contract
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ class ChatAlarms(Construct):
         percent = cloudwatch.MathExpression(
             expression="IF(requests > 0, 100 * FILL(errors, 0) / requests, 0)",
             using_metrics={"errors": errors, "requests": requests},
-            period=cdk.Duration.minutes(1),
+            period=one_minute(),
             label="Requests that failed, percent",
         )
         return self._alarm(
@@ -115,7 +114,7 @@ class ChatAlarms(Construct):
     def _throttles(self, function: lambda_.IFunction) -> cloudwatch.Alarm:
         return self._alarm(
             "Throttles",
-            function.metric_throttles(period=cdk.Duration.minutes(1)),
+            function.metric_throttles(period=one_minute()),
             description="Lambda turned requests away for want of concurrent executions",
             threshold=0,
         )

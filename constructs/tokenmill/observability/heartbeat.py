@@ -111,8 +111,12 @@ class Heartbeat(Construct):
             self.handler.role.add_to_policy(
                 iam.PolicyStatement(actions=list(actions.COMPONENT_READ), resources=components)
             )
+        self.rule = self._rule(hosting.dead_letter_queue)
+
+    def _rule(self, queue: sqs.IQueue | None) -> events.CfnRule:
         function = self.handler.function
-        self.rule = events.CfnRule(
+        dead_letters = events.CfnRule.DeadLetterConfigProperty
+        rule = events.CfnRule(
             self,
             "Minute",
             description="Runs the heartbeat of the token metrics",
@@ -122,7 +126,7 @@ class Heartbeat(Construct):
                 events.CfnRule.TargetProperty(
                     id="Heartbeat",
                     arn=function.function_arn,
-                    dead_letter_config=_dead_letters(hosting),
+                    dead_letter_config=None if queue is None else dead_letters(arn=queue.queue_arn),
                     retry_policy=events.CfnRule.RetryPolicyProperty(
                         maximum_event_age_in_seconds=60, maximum_retry_attempts=0
                     ),
@@ -130,15 +134,11 @@ class Heartbeat(Construct):
             ],
         )
         function.add_permission(
-            "Rule", principal=iam.ServicePrincipal("events.amazonaws.com"), source_arn=self.rule.attr_arn
+            "Rule", principal=iam.ServicePrincipal("events.amazonaws.com"), source_arn=rule.attr_arn
         )
-        if hosting.dead_letter_queue is not None:
-            _let_rule_send(self.rule, hosting.dead_letter_queue)
-
-
-def _dead_letters(hosting: FunctionHosting) -> events.CfnRule.DeadLetterConfigProperty | None:
-    queue = hosting.dead_letter_queue
-    return None if queue is None else events.CfnRule.DeadLetterConfigProperty(arn=queue.queue_arn)
+        if queue is not None:
+            _let_rule_send(rule, queue)
+        return rule
 
 
 def _let_rule_send(rule: events.CfnRule, queue: sqs.IQueue) -> None:

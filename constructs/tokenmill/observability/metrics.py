@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
@@ -11,6 +12,12 @@ from tokenmill_runtime.metric_contract import BY_NAME, NAMESPACE, TARGET_DIMENSI
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+@functools.cache
+def one_minute() -> cdk.Duration:
+    """Return the period of every metric here; made once, because each call of aws_cdk is a round trip."""
+    return cdk.Duration.minutes(1)
 
 
 def token_metric(
@@ -35,7 +42,7 @@ def token_metric(
         metric_name=name,
         dimensions_map={TARGET_DIMENSION: target},
         statistic=statistic or definition.statistic,
-        period=period or cdk.Duration.minutes(1),
+        period=period or one_minute(),
     )
 
 

@@ -1,4 +1,4 @@
-"""Acknowledge a check's finding on one construct, with the reason beside it."""
+"""Acknowledge a check's findings on one construct, each with its reason beside it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING
 import aws_cdk as cdk
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from constructs import IConstruct
 
 
-def acknowledge(construct: IConstruct, *findings: str, reason: str) -> None:
+def acknowledge(construct: IConstruct, reasons: Mapping[str, str]) -> None:
     """Acknowledge findings on a construct and what stands below it.
 
     Args:
-        construct: The narrowest construct that has the finding.
-        findings: Ids as a check reports them, such as "AwsSolutions-IAM5[Resource::*]".
-        reason: One sentence that an auditor can hold against the template.
+        construct: The narrowest construct that has the findings.
+        reasons: By id as a check reports it, such as "AwsSolutions-IAM5[Resource::*]", one sentence that an
+            auditor can hold against the template.
     """
     cdk.Validations.of(construct).acknowledge(
-        *(cdk.Acknowledgment(id=finding, reason=reason) for finding in findings)
+        *(cdk.Acknowledgment(id=finding, reason=reason) for finding, reason in reasons.items())
     )
 
 
@@ -30,3 +32,12 @@ def any_resource(arn: str = "*") -> str:
         arn: The resource as the check prints it, with references as <Name>.
     """
     return f"AwsSolutions-IAM5[Resource::{arn}]"
+
+
+def managed_policy(name: str) -> str:
+    """Return the id of the finding that a role has one of AWS's own policies.
+
+    Args:
+        name: The policy's name under service-role.
+    """
+    return f"AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/{name}]"

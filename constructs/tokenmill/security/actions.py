@@ -41,4 +41,15 @@ CONVERSATION_WRITE = ("dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:Updat
 TABLE_KEY_READ = ("kms:Decrypt", "kms:DescribeKey")
 TABLE_KEY_WRITE = ("kms:Encrypt", "kms:GenerateDataKey")
 
+# "Giving Lambda functions access to resources in an Amazon VPC": the managed policy's actions.
+FUNCTION_NETWORK = (
+    "ec2:AssignPrivateIpAddresses",
+    "ec2:CreateNetworkInterface",
+    "ec2:DeleteNetworkInterface",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSubnets",
+    "ec2:UnassignPrivateIpAddresses",
+)
+# "Securing Lambda environment variables" needs Decrypt; a message to an encrypted queue needs a data key too.
+FUNCTION_KEY = ("kms:Decrypt", "kms:GenerateDataKey")
 FUNCTION_LOGS = ("logs:CreateLogStream", "logs:PutLogEvents")

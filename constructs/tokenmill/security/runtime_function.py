@@ -64,15 +64,7 @@ class RuntimeFunction(Construct):
         super().__init__(scope, id)
         hosting = hosting or FunctionHosting()
         self.log_group = log_group(self, "Logs", hosting)
-        self.role = iam.Role(
-            self,
-            "Role",
-            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
-            description=f"Runs the function: {entry.description}",
-        )
-        self.role.add_to_policy(
-            iam.PolicyStatement(actions=list(actions.FUNCTION_LOGS), resources=[self.log_group.log_group_arn])
-        )
+        self.role = self._role(entry, hosting)
         self.function = lambda_.Function(
             self,
             "Resource",
@@ -95,16 +87,33 @@ class RuntimeFunction(Construct):
             security_groups=list(hosting.security_groups) or None,
         )
         acknowledge(
-            self.role,
-            any_resource(),
-            reason="X-Ray's PutTraceSegments and PutTelemetryRecords, and a network interface's life "
-            "in a VPC, take no "
-            "resource in a policy.",
-        )
-        acknowledge(
             self.function,
-            "AwsSolutions-L1",
-            reason="python3.13 is supported by Lambda and pinned, so that a new interpreter reaches "
-            "users with a "
-            "release that was tested on it.",
+            {
+                "AwsSolutions-L1": "python3.13 is supported by Lambda and pinned, so that a new "
+                "interpreter reaches "
+                "users with a release that was tested on it."
+            },
         )
+
+    def _role(self, entry: FunctionEntry, hosting: FunctionHosting) -> iam.Role:
+        role = iam.Role(
+            self,
+            "Role",
+            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
+            description=f"Runs the function: {entry.description}",
+        )
+        logs = [self.log_group.log_group_arn]
+        role.add_to_policy(iam.PolicyStatement(actions=list(actions.FUNCTION_LOGS), resources=logs))
+        if hosting.vpc is not None:
+            # CDK gives network rights to a role of its own making only.
+            role.add_to_policy(iam.PolicyStatement(actions=list(actions.FUNCTION_NETWORK), resources=["*"]))
+        if hosting.encryption_key is not None:
+            hosting.encryption_key.grant(role, *actions.FUNCTION_KEY)
+        acknowledge(
+            role,
+            {
+                any_resource(): "X-Ray's PutTraceSegments and PutTelemetryRecords, and network interfaces in "
+                "a VPC, take no resource in a policy."
+            },
+        )
+        return role

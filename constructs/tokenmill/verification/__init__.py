@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tokenmill.verification.lines import LINES, Line
-from tokenmill.verification.run import Evidence, Verdict, clean_up, run_lines
+from tokenmill.verification.probe import Verdict
+from tokenmill.verification.run import Evidence, clean_up, run_lines
 
 __all__ = ["LINES", "Evidence", "Line", "Verdict", "clean_up", "run_lines"]

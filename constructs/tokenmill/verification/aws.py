@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import boto3
 
 TAG = "tokenmill:verify"
+# Any of them going elsewhere makes a run local.
+_TELLING = ("sts", "sagemaker", "lambda", "cloudwatch")
 _AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 _CONFIG = Config(connect_timeout=10, read_timeout=70, retries={"mode": "standard", "total_max_attempts": 4})
 _ABSENT = {
@@ -64,6 +67,7 @@ class Aws:
         self._session = session
         self._ledger = ledger
         self._deadline = float("inf")
+        self._clients: dict[str, Any] = {}
         self.region = region
         self.run = run
         self.pace = pace
@@ -76,12 +80,10 @@ class Aws:
         self.account: str = identity["Account"]
         self.partition: str = identity["Arn"].split(":")[1]
 
-    @property
+    @cached_property
     def endpoint(self) -> str:
         """Where the first call goes that differs from AWS's own address, or AWS's address."""
-        urls = [
-            self.client(service).meta.endpoint_url for service in ("sts", "sagemaker", "lambda", "cloudwatch")
-        ]
+        urls = [str(self.client(service).meta.endpoint_url) for service in _TELLING]
         return next((url for url in urls if not _is_aws(url)), urls[0])
 
     @property
@@ -105,7 +107,10 @@ class Aws:
         Args:
             service: boto3's name of the service.
         """
-        return self._session.client(service, region_name=self.region, config=_CONFIG)  # type: ignore[call-overload]
+        if service not in self._clients:
+            make: Any = self._session.client
+            self._clients[service] = make(service, region_name=self.region, config=_CONFIG)
+        return self._clients[service]
 
     def name(self, suffix: str) -> str:
         """Return a name that says whose it is.

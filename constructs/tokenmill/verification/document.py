@@ -12,7 +12,7 @@ _HEAD = """\
 Everything else in this repository is checked by its tests. The lines below can only be settled on
 an AWS account; each has a probe that a user can run:
 
-```console
+```sh
 tokenmill verify                                   # the lines, and what each costs at most
 tokenmill verify --account --line neuron-image-driver
 tokenmill verify --cleanup                         # after a run that was killed

@@ -32,25 +32,31 @@ def tear_down(aws: Aws, ledger: Ledger, *, tell: Callable[[str], None]) -> tuple
         What could not be deleted, one sentence each.
     """
     left: list[str] = []
+    blocked = False
     aws.allow(_SECONDS)
     for entry in reversed(ledger.entries):
-        if not _ours(aws, entry):
-            left.append(
-                f"{entry.kind} {entry.name} is elsewhere: {entry.account}, {entry.region}, {entry.endpoint}"
-            )
-            continue
-        try:
-            _DELETIONS[entry.kind](aws, entry.name)
-        except ClientError as error:
-            if not is_absent(error):
-                left.append(f"{entry.kind} {entry.name}: {error}")
-                continue
-        except (BotoCoreError, ProbeTimeoutError) as error:
-            left.append(f"{entry.kind} {entry.name}: {error}")
+        trouble = "what was made after it is still there" if blocked else _delete(aws, entry)
+        if trouble:
+            left.append(f"{entry.kind} {entry.name}: {trouble}")
+            # An older resource may be what this one stands on: an endpoint needs its role to go away.
+            blocked = blocked or _ours(aws, entry)
             continue
         ledger.remove(entry)
         tell(f"deleted {entry.kind} {entry.name}")
     return tuple(left)
+
+
+def _delete(aws: Aws, entry: Entry) -> str:
+    """Delete one resource; return why that failed, or an empty string."""
+    if not _ours(aws, entry):
+        return f"it is elsewhere: account {entry.account}, {entry.region}, {entry.endpoint}"
+    try:
+        _DELETIONS[entry.kind](aws, entry.name)
+    except ClientError as error:
+        return "" if is_absent(error) else str(error)
+    except (BotoCoreError, ProbeTimeoutError) as error:
+        return str(error)
+    return ""
 
 
 def _ours(aws: Aws, entry: Entry) -> bool:

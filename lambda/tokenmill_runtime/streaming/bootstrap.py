@@ -190,7 +190,8 @@ class Lifespan:
         try:
             await app(scope, self._messages.get, self._answer.put)
         except Exception as error:  # noqa: BLE001 - ASGI: raising here says that there is no lifespan support
-            _log("warning", "the application has no lifespan", "", str(error))
+            if self._answer.empty():
+                _log("warning", "the application has no lifespan", "", str(error))
         await self._answer.put({"type": "lifespan.ended"})
 
     async def _exchange(self, kind: str) -> Message:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tokenmill.local.cloudformation.api_resources import api_resources
 from tokenmill.local.cloudformation.others import (
     AlarmHandler,
     ScalableTargetHandler,
     ScalingPolicyHandler,
     TimeToLive,
+    VpcAttributes,
 )
 from tokenmill.local.cloudformation.sagemaker import ComponentHandler, EndpointHandler, NamedBySageMaker
 from tokenmill.local.levels import Level, level_of
@@ -45,7 +47,11 @@ def register(ministack: Ministack, sagemaker: SageMaker, autoscaling: AutoScalin
         "AWS::CloudWatch::Alarm": AlarmHandler(ministack),
         "AWS::DynamoDB::Table": TimeToLive(ministack, registry["AWS::DynamoDB::Table"]),
         "AWS::DynamoDB::GlobalTable": TimeToLive(ministack, registry["AWS::DynamoDB::GlobalTable"]),
+        "AWS::EC2::VPC": VpcAttributes(ministack, registry["AWS::EC2::VPC"]),
     }
+    through_api = api_resources(ministack)
+    ours.update(through_api)
+    blocking = {*BLOCKING_TYPES, *through_api}
     for name, handler in ours.items():
         registry[name] = {
             "create": handler.create,
@@ -56,5 +62,5 @@ def register(ministack: Ministack, sagemaker: SageMaker, autoscaling: AutoScalin
     for name in [name for name in registry if level_of(name).level is Level.REFUSED]:
         del registry[name]
     runs_elsewhere = ministack.stack_tasks._runs_on_worker_thread
-    ministack.stack_tasks._runs_on_worker_thread = lambda kind: kind in BLOCKING_TYPES or runs_elsewhere(kind)
+    ministack.stack_tasks._runs_on_worker_thread = lambda kind: kind in blocking or runs_elsewhere(kind)
     return component

@@ -137,8 +137,8 @@ class AlarmHandler:
         self._ministack.cloudwatch.cloudformation_delete_metric_alarm(physical_id, True)
 
 
-class TimeToLive:
-    """DynamoDB tables as MiniStack makes them, and their TimeToLiveSpecification, which it drops.
+class Wrapped:
+    """A type that MiniStack makes, with something added.
 
     Args:
         ministack: MiniStack's modules.
@@ -149,6 +149,23 @@ class TimeToLive:
         self._ministack = ministack
         self._inner = inner
 
+    def delete(self, physical_id: str, properties: Params) -> None:
+        """Delete the resource."""
+        self._inner["delete"](physical_id, properties)
+
+    def _updated(
+        self, physical_id: str, before: Params, after: Params, stack: str, logical_id: str
+    ) -> Outcome:
+        arguments: list[Any] = [physical_id, before, after, stack]
+        if self._inner.get("update_with_logical_id"):
+            arguments.append(logical_id)
+        outcome: Outcome = self._inner["update"](*arguments)
+        return outcome
+
+
+class TimeToLive(Wrapped):
+    """DynamoDB tables with their TimeToLiveSpecification, which MiniStack drops."""
+
     def create(self, logical_id: str, properties: Params, stack: str) -> Outcome:
         """Create the table and set its TTL."""
         outcome: Outcome = self._inner["create"](logical_id, properties, stack)
@@ -158,19 +175,11 @@ class TimeToLive:
 
     def update(self, physical_id: str, before: Params, after: Params, stack: str, logical_id: str) -> Outcome:
         """Update the table and its TTL."""
-        update, arguments = self._inner["update"], [physical_id, before, after, stack]
-        if self._inner.get("update_with_logical_id"):
-            arguments.append(logical_id)
-        outcome: Outcome = update(*arguments)
-        wanted = after.get("TimeToLiveSpecification")
-        if wanted != before.get("TimeToLiveSpecification") or outcome[0] != physical_id:
-            off = {"AttributeName": (before.get("TimeToLiveSpecification") or {}).get("AttributeName", "ttl")}
-            self._apply(outcome[0], wanted or {**off, "Enabled": False})
+        outcome = self._updated(physical_id, before, after, stack, logical_id)
+        wanted, had = after.get("TimeToLiveSpecification"), before.get("TimeToLiveSpecification")
+        if (wanted or had) and (wanted != had or outcome[0] != physical_id):
+            self._apply(outcome[0], wanted or {**(had or {}), "Enabled": False})
         return outcome
-
-    def delete(self, physical_id: str, properties: Params) -> None:
-        """Delete the table."""
-        self._inner["delete"](physical_id, properties)
 
     def _apply(self, table: str, specification: Params) -> None:
         enabled = specification.get("Enabled") in (True, "true")
@@ -178,6 +187,20 @@ class TimeToLive:
         status, _, body = self._ministack.dynamodb._update_ttl(request)
         if status >= 400:
             raise TokenmillError(f"DynamoDB table {table}: time to live is refused: {body!r}")
+
+
+class VpcAttributes(Wrapped):
+    """VPCs with the CidrBlock that `Fn::GetAtt` of a VPC gives, which MiniStack leaves out."""
+
+    def create(self, logical_id: str, properties: Params, stack: str) -> Outcome:
+        """Create the VPC."""
+        identity, attributes = self._inner["create"](logical_id, properties, stack)
+        return identity, {"CidrBlock": properties.get("CidrBlock"), **attributes}
+
+    def update(self, physical_id: str, before: Params, after: Params, stack: str, logical_id: str) -> Outcome:
+        """Update the VPC."""
+        identity, attributes = self._updated(physical_id, before, after, stack, logical_id)
+        return identity, {"CidrBlock": after.get("CidrBlock"), **attributes}
 
 
 def target_of(properties: Params) -> Params:

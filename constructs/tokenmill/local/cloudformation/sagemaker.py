@@ -87,7 +87,12 @@ class EndpointHandler:
         params = only(properties, "EndpointConfigName", "DeploymentConfig", "Tags") | {"EndpointName": name}
         params["EndpointConfigName"] = last_part(params["EndpointConfigName"])
         call(self._sagemaker, self._ministack.scope(), "CreateEndpoint", params)
-        return self._settled(name)
+        try:
+            return self._settled(name)
+        except TokenmillError:
+            # CloudFormation deletes what it could not create; MiniStack forgets it.
+            self.delete(name, properties)
+            raise
 
     def update(self, physical_id: str, before: Params, after: Params, stack: str, logical_id: str) -> Outcome:
         """Move the endpoint to another configuration, or replace it when its name changes."""
@@ -139,7 +144,11 @@ class ComponentHandler:
         params["InferenceComponentName"] = name
         params["EndpointName"] = last_part(params["EndpointName"])
         call(self._sagemaker, self._ministack.scope(), "CreateInferenceComponent", params)
-        return self._settled(name)
+        try:
+            return self._settled(name)
+        except TokenmillError:
+            self.delete(name, properties)
+            raise
 
     def update(self, physical_id: str, before: Params, after: Params, stack: str, logical_id: str) -> Outcome:
         """Update the component in place, or replace it when its name or endpoint changes."""

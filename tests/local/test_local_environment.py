@@ -1,0 +1,74 @@
+"""What is missing on a machine is said with the command that mends it; every piece at once."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tokenmill.core.errors import SettingsError, TokenmillError
+from tokenmill.local import environment
+from tokenmill.local.processes import listener
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def install_cdk(folder: Path, version: str) -> None:
+    package = folder / "node_modules" / "aws-cdk"
+    package.mkdir(parents=True)
+    (package / "package.json").write_text(json.dumps({"version": version}))
+    binary = folder / "node_modules" / ".bin" / "cdk"
+    binary.parent.mkdir()
+    binary.touch()
+
+
+def install_node(folder: Path, version: str) -> None:
+    node = folder / "node"
+    node.write_text(f"#!/bin/sh\necho {version}\n")
+    node.chmod(0o755)
+
+
+def test_fails_when_node_is_not_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "node is not on PATH; install Node.js 20 or newer" in str(environment.node_problem())
+
+
+def test_fails_when_node_is_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_node(tmp_path, "v18.19.0")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "is v18.19.0, the CDK CLI needs 20 or newer" in str(environment.node_problem())
+
+
+@pytest.mark.parametrize("version", ["2.1147.9", "3.0.0", "1.204.0"])
+def test_fails_when_the_cdk_cli_is_too_old_or_the_misleading_3(tmp_path: Path, version: str) -> None:
+    """npm's 3.0.0 is an older build that cannot read our assemblies."""
+    install_cdk(tmp_path, version)
+    assert f"is {version}, it must be 2.x from 2.1148.0" in str(environment.cdk_problem(tmp_path))
+
+
+def test_the_pinned_cdk_cli_is_fine(tmp_path: Path) -> None:
+    install_cdk(tmp_path, "2.1148.1")
+    assert environment.cdk_problem(tmp_path) is None
+
+
+def test_every_missing_piece_is_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(environment, "_PACKAGES", ("ministack", "no_such_package"))
+    with pytest.raises(SettingsError) as raised:
+        environment.check_environment(tmp_path)
+    assert len(raised.value.problems) == 3
+    assert raised.value.exit_code == 2
+    assert "npm install aws-cdk@2.1148.1" in raised.value.problems[1]
+    assert "python -m pip install 'tokenmill[local]'" in raised.value.problems[2]
+
+
+def test_fails_for_a_port_in_use_with_the_port_and_the_way_out() -> None:
+    taken = listener()
+    port = taken.getsockname()[1]
+    try:
+        with pytest.raises(TokenmillError, match=f"port {port} on 127.0.0.1 .* --port"):
+            listener(port)
+    finally:
+        taken.close()
