@@ -94,8 +94,7 @@ def _front_door(stack: ChatStack) -> None:
         stage,
         "APIGWSSLEnabled",
         reason="The back end is a Lambda function, which API Gateway calls with its own credentials; "
-        "a client "
-        "certificate is for HTTP back ends.",
+        "a client certificate is for HTTP back ends.",
     )
 
 
@@ -190,14 +189,16 @@ def _own_network(stack: ChatStack) -> None:
         "Serverless-SQSRedrivePolicy",
         reason="This queue is itself where undeliverable events of the stack go.",
     )
+    functions = (stack.gateway.handler, stack.gateway.authorizer_handler, stack.heartbeat.handler)
+    roles: list[IConstruct] = [function.role for function in functions]
     if stack.endpoint is not None:
-        policy = stack.endpoint.role.node.find_child("DefaultPolicy")
+        roles.append(stack.endpoint.role)
+    for role in roles:
         acknowledge(
-            policy,
+            role.node.find_child("DefaultPolicy"),
             "CKV_AWS_109",
             "CKV_AWS_111",
-            reason="SageMaker makes network interfaces in the VPC for the containers, which no "
-            "resource in a policy can name.",
+            reason="Lambda and SageMaker make network interfaces in the VPC, which no policy can name.",
         )
     from aws_cdk import aws_ec2 as ec2  # most stacks have no network, and the module is large
 

@@ -33,7 +33,11 @@ COEFFICIENTS = TokenWorkCoefficients(
 
 def gateway_config(**changes: Any) -> GatewayConfig:
     """A configuration with one model of each back end."""
-    limits = {"context_tokens": 100, "max_output_tokens": 40, "token_work": COEFFICIENTS}
+    limits: dict[str, Any] = {
+        "context_tokens": 100,
+        "max_output_tokens": 40,
+        "token_work": COEFFICIENTS,
+    }
     qwen = GatewayModel(
         name=QWEN, backend="sagemaker", target="comp", endpoint="ep", component="comp", **limits
     )
@@ -114,7 +118,7 @@ class Reply:
         """Wait until the other side closes the connection."""
         self._handler.connection.settimeout(PATIENCE)
         try:
-            return self._handler.connection.recv(1) == b""
+            return not self._handler.connection.recv(1)
         except ConnectionError:
             return True
 
@@ -251,9 +255,13 @@ class Ticks:
 class Gateway:
     """The gateway under uvicorn in a thread; any bearer token is the principal of that name."""
 
-    def __init__(self, config: GatewayConfig, ticks: Ticks, *, deadline: float | None = None) -> None:
+    def __init__(
+        self, config: GatewayConfig, ticks: Ticks, *, deadline: float | None = None, **options: Any
+    ) -> None:
         self.lines: list[dict[str, Any]] = []
-        app = create_app(config, clock=ticks.clock(), emit=lambda line: self.lines.append(json.loads(line)))
+        app = create_app(
+            config, clock=ticks.clock(), emit=lambda line: self.lines.append(json.loads(line)), **options
+        )
 
         async def front(scope: Any, receive: Any, send: Any) -> None:
             headers = dict(scope.get("headers", ()))
@@ -277,7 +285,7 @@ class Gateway:
         return [line for line in self.lines if "_aws" in line]
 
     def total(self, name: str) -> float:
-        return sum(line.get(name, 0) for line in self.metrics())
+        return float(sum(line.get(name, 0) for line in self.metrics()))
 
     def logged(self) -> list[dict[str, Any]]:
         return [line for line in self.lines if "_aws" not in line]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import socket
 import subprocess
@@ -50,7 +51,7 @@ class FakeRuntimeApi:
         self.events: queue.Queue[tuple[Any, dict[str, str]] | None] = queue.Queue()
         self.posted: queue.Queue[Posted] = queue.Queue()
         self.hang_up_after: int | None = None
-        self.status = 202
+        self.status: int | None = 202
         self._connections: list[socket.socket] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, self._connections))
         self._server.daemon_threads = False
@@ -106,6 +107,9 @@ def _handler(api: FakeRuntimeApi, connections: list[socket.socket]) -> type[Base
                 posted.body = self.rfile.read(int(self.headers["Content-Length"]))
                 api.posted.put(posted)
             posted.done.set()
+            if api.status is None:
+                self.close_connection = True
+                return
             self.send_response(api.status)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -117,6 +121,7 @@ def _handler(api: FakeRuntimeApi, connections: list[socket.socket]) -> type[Base
                 assert self.rfile.readline() == b"\r\n"
                 count += 1
                 if count == api.hang_up_after:
+                    posted.done.set()
                     self.connection.shutdown(socket.SHUT_RDWR)
                     self.close_connection = True
                     return False
@@ -136,6 +141,7 @@ class Bootstrap:
 
     def __init__(self, api: FakeRuntimeApi, handler: str, environment: dict[str, str], path: Path) -> None:
         variables = {
+            **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
             "PATH": "/usr/bin:/bin",
             "PYTHONPATH": str(path),
             "LAMBDA_TASK_ROOT": str(LAMBDA),
@@ -165,7 +171,7 @@ class Bootstrap:
     def kill(self) -> None:
         """End it in any case and close its pipes."""
         if self.process.poll() is None:
-            self.process.kill()
+            self.process.terminate()
         for pipe in (self.process.stdout, self.process.stderr):
             if pipe is not None and not pipe.closed:
                 sys.stderr.write(pipe.read())

@@ -112,7 +112,7 @@ class ChatStack(cdk.Stack):
         self, plan: Plan, surroundings: Surroundings, hugging_face_token: cdk.SecretValue | None
     ) -> ServedModel:
         from tokenmill.endpoints import LlmEndpoint, Serving
-        from tokenmill.scaling import TokenScaling, TokenScalingPolicy
+        from tokenmill.scaling import TokenScaling
 
         chosen = plan.chosen
         local_nvme = Serving.from_plan(plan).instance.local_nvme
@@ -125,13 +125,7 @@ class ChatStack(cdk.Stack):
             hugging_face_token=hugging_face_token,
         )
         if chosen.capacity.minimum != chosen.capacity.maximum:
-            self.scaling = TokenScaling(
-                self,
-                "Scaling",
-                endpoint=self.endpoint,
-                capacity=chosen.capacity,
-                policy=TokenScalingPolicy.from_candidate(chosen),
-            )
+            self.scaling = TokenScaling.from_plan(self, "Scaling", endpoint=self.endpoint, plan=plan)
         return ServedModel.from_plan(self.endpoint, plan)
 
     def _bedrock_model(self) -> ServedModel:
@@ -188,6 +182,5 @@ def _check(settings: StackSettings, plan: Plan | None) -> None:
     if not settings.needs_plan and settings.limits.context_tokens is None:
         raise TokenmillError(
             f"{settings.stack}.limits.context_tokens is not set; backend {settings.backend!r} needs "
-            "the model's "
-            "context window, in tokens"
+            "the model's context window, in tokens"
         )

@@ -81,7 +81,7 @@ def test_the_wheel_synthesizes_from_another_folder_with_its_lambda_assets(
     fresh_python: Path, tmp_path: Path
 ) -> None:
     """A user's own app, elsewhere, finds the functions and the layer inside the wheel."""
-    for name in ("app.py", "tokenmill.toml", "chat.plan.json", "cdk.json"):
+    for name in ("app.py", "acknowledgements.py", "tokenmill.toml", "chat.plan.json", "cdk.json"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     (tmp_path / "models").mkdir()
     for config in (ROOT / "models").glob("*.json"):

@@ -105,8 +105,9 @@ def _report(deployed: Deployed, steps: Steps, *, stays: bool, as_json: bool) -> 
     if state.base_url:
         screen.print(f"base URL      {state.base_url}")
         screen.print(f"API key       {state.api_key}")
-        screen.print("talk to it    tokenmill chat")
     if stays:
+        if state.base_url:
+            screen.print("talk to it    tokenmill chat")
         screen.print("\nup until Ctrl-C (or `tokenmill down`)")
 
 

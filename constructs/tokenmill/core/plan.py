@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenmill.core._codec import decode, digest, encode
@@ -15,7 +16,6 @@ from tokenmill_runtime.token_work import TokenWorkCoefficients
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 SCHEMA = 1
 HASH_LENGTH = 16
@@ -192,7 +192,7 @@ class Plan:
         document: dict[str, Any] = encode(self)
         return {"schema": document.pop("schema"), **document}
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path | str) -> None:
         """Write the plan as JSON, in one step so that no reader sees half of it.
 
         Args:
@@ -203,9 +203,10 @@ class Plan:
         """
         _ = self.chosen
         text = json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n"
-        partial = path.with_name(path.name + ".partial")
+        target = Path(path)
+        partial = target.with_name(target.name + ".partial")
         partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        partial.replace(target)
 
     @classmethod
     def from_json(cls, document: object, where: str = "plan") -> Plan:
@@ -227,7 +228,7 @@ class Plan:
         return decode(cls, document, where, NESTED)
 
     @classmethod
-    def read(cls, path: Path) -> Plan:
+    def read(cls, path: Path | str) -> Plan:
         """Return the plan in a file.
 
         Args:
@@ -237,7 +238,7 @@ class Plan:
             TokenmillError: The file is missing, not JSON, or not a plan of this schema.
         """
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = json.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise TokenmillError(f"plan file {path} does not exist; run: tokenmill plan --write") from None
         except ValueError as error:

@@ -273,8 +273,7 @@ class LlmEndpoint(LlmEndpointBase):
             cdk.Validations.of(self).add_warning(
                 "tokenmill:UpdateDowntime",
                 f"with {self.capacity.minimum} copies at the fewest, an update of the component is a "
-                "downtime; "
-                "give min_copies = 2 in the limits for rolling updates",
+                "downtime; give min_copies = 2 in the limits for rolling updates",
             )
 
 
@@ -296,6 +295,6 @@ def _check_key(serving: Serving, encryption_key: kms.IKey | None) -> None:
     if encryption_key is not None and serving.instance.local_nvme:
         raise TokenmillError(
             f"encryption_key is given, but {serving.instance_type} has local NVMe storage, which its "
-            "hardware "
-            "encrypts and for which SageMaker refuses a key; leave encryption_key out for this instance type"
+            "hardware encrypts and for which SageMaker refuses a key; leave encryption_key out for this "
+            "instance type"
         )

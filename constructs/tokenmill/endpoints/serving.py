@@ -163,8 +163,7 @@ class Serving:
         if tensor % per_chip:
             problems.append(
                 f"tensor_parallel is {tensor}, which leaves cores of a chip idle; {instance.name} has "
-                f"{per_chip} "
-                f"cores a chip and a copy takes whole chips, so give a multiple of {per_chip}"
+                f"{per_chip} cores a chip and a copy takes whole chips, so give a multiple of {per_chip}"
             )
         elif tensor > instance.cores:
             problems.append(
@@ -174,8 +173,7 @@ class Serving:
         elif instance.chips % self.chips:
             problems.append(
                 f"a copy on {self.chips} chips does not divide the {instance.chips} chips of "
-                f"{instance.name}; "
-                f"give a tensor_parallel whose chips divide {instance.chips}"
+                f"{instance.name}; give a tensor_parallel whose chips divide {instance.chips}"
             )
         elif self.host_memory_mib is not None and self.host_memory_mib > self.host_memory_share_mib:
             problems.append(

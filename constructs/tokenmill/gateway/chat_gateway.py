@@ -232,14 +232,11 @@ class ChatGateway(Construct):
             self.api,
             {
                 "AwsSolutions-APIG2": "The function validates every body and answers with an OpenAI "
-                "error object, "
-                "which a request validator cannot.",
+                "error object, which a request validator cannot.",
                 "AwsSolutions-COG4": "Callers are OpenAI clients, which send bearer keys and not "
-                "Cognito tokens; a "
-                "Lambda authorizer checks every request.",
+                "Cognito tokens; a Lambda authorizer checks every request.",
                 "AwsSolutions-APIG3": "Every route needs a key of 256 random bits and the stage is "
-                "throttled; "
-                "whoever asks for more associates a web ACL with api.deployment_stage.",
+                "throttled; whoever asks for more associates a web ACL with api.deployment_stage.",
                 managed_policy(
                     "AmazonAPIGatewayPushToCloudWatchLogs"
                 ): "API Gateway writes logs with one role an "

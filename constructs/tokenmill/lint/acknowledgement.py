@@ -44,53 +44,54 @@ def acknowledge(construct: IConstruct, *rules: str, reason: str) -> None:
             f"acknowledging {', '.join(rules)} on {construct.node.path} needs a reason of one full sentence, "
             f"got {reason!r}"
         )
-    for rule in rules:
-        _acknowledge_one(construct, rule, reason)
+    checkov = [rule for rule in rules if _CHECKOV.fullmatch(rule)]
+    cfn_lint = [rule for rule in rules if _CFN_LINT.fullmatch(rule.removeprefix(_CFN_LINT_PREFIX))]
+    # every call into the CDK crosses to another process, so each place is told once
+    if checkov or cfn_lint:
+        resource = _resource(construct, (*checkov, *cfn_lint))
+        if checkov:
+            _skip_checkov(resource, checkov, reason)
+        if cfn_lint:
+            _ignore_cfn_lint(resource, [rule.removeprefix(_CFN_LINT_PREFIX) for rule in cfn_lint], reason)
+    answers = [
+        cdk.Acknowledgment(id=_cdk_id(rule), reason=reason)
+        for rule in rules
+        if rule not in checkov and not rule.startswith(_CFN_LINT_PREFIX)
+    ]
+    if answers:
+        cdk.Validations.of(construct).acknowledge(*answers)
 
 
-def _acknowledge_one(construct: IConstruct, rule: str, reason: str) -> None:
-    bare = rule.removeprefix(_CFN_LINT_PREFIX)
-    if _CHECKOV.fullmatch(rule):
-        _skip_checkov(_resource(construct, rule), rule, reason)
-    elif _CFN_LINT.fullmatch(bare):
-        _ignore_cfn_lint(_resource(construct, rule), bare, reason)
-        if bare == rule:
-            _acknowledge_in_cdk(construct, f"{_VALIDATE_PREFIX}{bare}", reason)
-    elif _FATAL.fullmatch(rule):
-        _acknowledge_in_cdk(construct, f"{_VALIDATE_PREFIX}{rule}", reason)
-    else:
-        _acknowledge_in_cdk(construct, rule, reason)
+def _cdk_id(rule: str) -> str:
+    validated = _CFN_LINT.fullmatch(rule) or _FATAL.fullmatch(rule)
+    return f"{_VALIDATE_PREFIX}{rule}" if validated else rule
 
 
-def _acknowledge_in_cdk(construct: IConstruct, rule: str, reason: str) -> None:
-    cdk.Validations.of(construct).acknowledge(cdk.Acknowledgment(id=rule, reason=reason))
-
-
-def _resource(construct: IConstruct, rule: str) -> cdk.CfnResource:
-    candidate = construct if cdk.CfnResource.is_cfn_resource(construct) else construct.node.default_child
-    if candidate is None or not cdk.CfnResource.is_cfn_resource(candidate):
+def _resource(construct: IConstruct, rules: tuple[str, ...]) -> cdk.CfnResource:
+    candidate = construct if isinstance(construct, cdk.CfnResource) else construct.node.default_child
+    if not isinstance(candidate, cdk.CfnResource):
         raise TokenmillError(
-            f"{rule} is acknowledged on one resource, and {construct.node.path or 'the app'} is none and has "
-            "no default child; pass the Cfn resource that the finding names"
+            f"{', '.join(rules)} is acknowledged on one resource, and {construct.node.path or 'the app'} "
+            "is none and has no default child; pass the Cfn resource that the finding names"
         )
-    assert isinstance(candidate, cdk.CfnResource)
     return candidate
 
 
-def _skip_checkov(resource: cdk.CfnResource, rule: str, reason: str) -> None:
+def _skip_checkov(resource: cdk.CfnResource, rules: list[str], reason: str) -> None:
     section: dict[str, Any] = resource.get_metadata("checkov") or {}
-    kept = [entry for entry in section.get("skip", []) if entry["id"] != rule]
-    resource.add_metadata("checkov", {**section, "skip": [*kept, {"id": rule, "comment": reason}]})
+    kept = [entry for entry in section.get("skip", []) if entry["id"] not in rules]
+    skipped = [*kept, *({"id": rule, "comment": reason} for rule in rules)]
+    resource.add_metadata("checkov", {**section, "skip": skipped})
 
 
-def _ignore_cfn_lint(resource: cdk.CfnResource, rule: str, reason: str) -> None:
+def _ignore_cfn_lint(resource: cdk.CfnResource, rules: list[str], reason: str) -> None:
     section: dict[str, Any] = resource.get_metadata("cfn-lint") or {}
-    ignored = {*section.get("config", {}).get("ignore_checks", []), rule}
+    ignored = {*section.get("config", {}).get("ignore_checks", []), *rules}
     resource.add_metadata(
         "cfn-lint",
         {
             "config": {**section.get("config", {}), "ignore_checks": sorted(ignored)},
             # cfn-lint has no field for the reason and passes over keys that it does not know.
-            "reasons": {**section.get("reasons", {}), rule: reason},
+            "reasons": {**section.get("reasons", {}), **dict.fromkeys(rules, reason)},
         },
     )

@@ -92,9 +92,9 @@ class Up:
         check_environment(self._options.directory)
         settings = self._settings()
         self._steps.done(step, "node, the CDK CLI and the local cloud are there")
+        self._plan(settings)
         running = running_cloud(self._folder)
         state = running or self._start(settings)
-        self._plan(settings)
         stacks = self._synthesize(state, bootstrap=running is None)
         self._lint()
         refuse_unknown_types(stacks)
@@ -163,7 +163,11 @@ class Up:
             return
         step = self._steps.begin("plan")
         if settings.plan_path.exists():
-            self._steps.done(step, f"{settings.plan_path.name} is there and stays")
+            from tokenmill.core.settings import read_plan
+
+            _, warnings = read_plan(settings)
+            outdated = " (made with other catalogs)" if warnings else ""
+            self._steps.done(step, f"{settings.plan_path.name} is there and stays{outdated}")
             return
         from tokenmill.planner import plan_for
 

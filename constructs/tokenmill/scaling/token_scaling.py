@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from aws_cdk import aws_applicationautoscaling as autoscaling
 from constructs import Construct
 
+from tokenmill.scaling.policy import TokenScalingPolicy
 from tokenmill_runtime.metric_contract import BY_NAME, COPIES, NAMESPACE, TARGET_DIMENSION, TOKEN_WORK
 
 if TYPE_CHECKING:
+    from tokenmill.core.plan import Plan
     from tokenmill.core.workload import Capacity
     from tokenmill.endpoints.base import LlmEndpointBase
-    from tokenmill.scaling.policy import TokenScalingPolicy
 
 SECONDS_A_PERIOD = 60
 SAFETY_METRIC = "SageMakerInferenceComponentConcurrentRequestsPerCopyHighResolution"
@@ -54,8 +55,7 @@ class TokenScaling(Construct):
         if capacity.minimum < 1:
             raise ValueError(
                 f"capacity.minimum is {capacity.minimum}; TokenScaling keeps at least 1 copy, because "
-                "at 0 copies "
-                "there is no token work to wake up on"
+                "at 0 copies there is no token work to wake up on"
             )
         super().__init__(scope, id)
         self.policy = policy
@@ -70,6 +70,23 @@ class TokenScaling(Construct):
         )
         self.token_work_policy = self._policy("TokenWork", self._token_work(endpoint.component_name))
         self.concurrency_policy = self._policy("Concurrency", self._concurrency())
+
+    @classmethod
+    def from_plan(cls, scope: Construct, id: str, *, endpoint: LlmEndpointBase, plan: Plan) -> Self:
+        """Return the scaling of a plan's chosen candidate.
+
+        Args:
+            scope: The parent construct.
+            id: The construct's id.
+            endpoint: The endpoint that was made from the same plan.
+            plan: The plan.
+
+        Raises:
+            NoPlanError: Nothing in the plan meets the goals.
+        """
+        chosen = plan.chosen
+        policy = TokenScalingPolicy.from_candidate(chosen)
+        return cls(scope, id, endpoint=endpoint, capacity=chosen.capacity, policy=policy)
 
     def _policy(
         self,

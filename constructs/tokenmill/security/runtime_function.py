@@ -90,8 +90,7 @@ class RuntimeFunction(Construct):
             self.function,
             {
                 "AwsSolutions-L1": "python3.13 is supported by Lambda and pinned, so that a new "
-                "interpreter reaches "
-                "users with a release that was tested on it."
+                "interpreter reaches users with a release that was tested on it."
             },
         )
 

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -56,12 +57,18 @@ def create_app(
 
     ``backends`` by name and ``conversations`` replace the AWS ones; ``emit`` takes metric and log lines.
     """
+    makers: list[Callable[[], object]] = []
+    if backends is None:
+        backends = {"sagemaker": SageMakerBackend(), "bedrock": BedrockBackend()}
+        clients = {"sagemaker": aws.sagemaker_runtime, "bedrock": aws.bedrock_runtime}
+        makers += [clients[name] for name in {model.backend for model in config.models}]
     if conversations is None and config.conversation_table is not None:
+        makers.append(aws.dynamodb)
         conversations = ConversationTable(
             config.conversation_table, ttl_days=config.conversation_ttl_days, clock=clock
         )
     services = Services(
-        backends=backends or {"sagemaker": SageMakerBackend(), "bedrock": BedrockBackend()},
+        backends=backends,
         conversations=conversations,
         meters=Meters(clock=clock, emit=emit),
         threads=Threads(),
@@ -76,7 +83,7 @@ def create_app(
             Route("/ping", _health, methods=["GET"]),
         ],
         exception_handlers={HTTPException: _http_error},
-        lifespan=_lifespan(config),
+        lifespan=_lifespan(makers),
     )
 
 
@@ -85,17 +92,12 @@ def application() -> Starlette:
     return create_app(GatewayConfig.from_environment(os.environ))
 
 
-def _lifespan(config: GatewayConfig) -> Any:
+def _lifespan(makers: list[Callable[[], object]]) -> Any:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         # Clients are made while the function initialises, which the first caller does not wait for.
-        served = {model.backend for model in config.models}
-        if "sagemaker" in served:
-            aws.sagemaker_runtime()
-        if "bedrock" in served:
-            aws.bedrock_runtime()
-        if config.conversation_table is not None:
-            aws.dynamodb()
+        for make in makers:
+            make()
         yield
 
     return lifespan
@@ -153,13 +155,15 @@ def _caller(request: Request, request_id: str) -> Caller:
 
 async def _body(request: Request, limit: int) -> bytes:
     parts, size = [], 0
-    async for part in request.stream():
-        parts.append(part)
-        size += len(part)
-        if size > limit:
-            raise invalid_request(
-                f"the body must have at most {limit} bytes; send less", code="body_too_long", status=413
-            )
+    try:
+        async for part in request.stream():
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                message = f"the body must have at most {limit} bytes; send less"
+                raise invalid_request(message, code="body_too_long", status=413)
+    except ClientDisconnect as error:
+        raise invalid_request("the body ended before its end", code="invalid_json") from error
     return b"".join(parts)
 
 

@@ -136,8 +136,7 @@ class ResponseStream:
 
     def _end(self, trailers: bytes) -> None:
         self._connection.send(b"0\r\n" + trailers + b"\r\n")
-        if self._connection.sock is not None:
-            self._connection.sock.settimeout(_ANSWER_SECONDS)
+        self._connection.sock.settimeout(_ANSWER_SECONDS)
         # http.client knows no trailers of requests, so it is told here that this request is complete.
         response = HTTPResponse(self._connection.sock, method="POST")
         try:

@@ -1,0 +1,187 @@
+"""Defects of the gateway itself: an error object for the caller, the place in the log, nothing left open."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx
+import openai
+import pytest
+from starlette.testclient import TestClient
+
+from support_runtime import QWEN, Gateway, Ticks, delta, gateway_config
+from tokenmill_runtime.gateway.app import application, create_app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support_runtime import FakeAws
+    from tokenmill_runtime.gateway.backend import Document, ModelCall
+
+HELLO: list[Any] = [{"role": "user", "content": "Hello there"}]
+
+
+class Defective:
+    """A back end with a defect after some chunks; it notes when it is let go."""
+
+    single_token_chunks = True
+
+    def __init__(self, *chunks: Document, at_once: bool = False) -> None:
+        self.chunks = chunks
+        self.at_once = at_once
+        self.cancelled = 0
+
+    def complete(self, call: ModelCall) -> Document:
+        raise ZeroDivisionError("a defect")
+
+    def stream(self, call: ModelCall) -> Defective:
+        if self.at_once:
+            raise ZeroDivisionError("a defect")
+        return self
+
+    def __iter__(self) -> Iterator[Document]:
+        yield from self.chunks
+        raise ZeroDivisionError("a defect")
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+
+@pytest.fixture
+def ticks() -> Ticks:
+    """A clock that stands still."""
+    return Ticks()
+
+
+def post(gateway: Gateway, *, stream: bool) -> httpx.Response:
+    body = {"model": QWEN, "messages": HELLO, "stream": stream}
+    headers = {"authorization": "Bearer anna"}
+    return httpx.post(f"{gateway.url}/v1/chat/completions", json=body, headers=headers)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_defect_before_the_first_byte_is_a_500(ticks: Ticks, stream: bool) -> None:
+    """Named by its request id; the traceback is in the log and not in the answer."""
+    gateway = Gateway(gateway_config(), ticks, backends={"sagemaker": Defective(at_once=True)})
+    try:
+        response = post(gateway, stream=stream)
+    finally:
+        gateway.close()
+    assert response.status_code == 500
+    assert response.json()["error"]["code"] == "internal_error"
+    assert "ZeroDivisionError" not in response.text
+    failed = gateway.logged()[0]
+    assert "ZeroDivisionError: a defect" in failed["detail"]
+    assert failed["request_id"] == response.headers["x-request-id"]
+    assert gateway.total("Errors") == 1
+
+
+def test_a_defect_in_the_middle_is_an_error_event(ticks: Ticks) -> None:
+    """And the model's connection is let go, once."""
+    backend = Defective(delta("a"), delta("b"))
+    gateway = Gateway(gateway_config(), ticks, backends={"sagemaker": backend})
+    try:
+        with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="a", max_retries=0) as client:
+            with pytest.raises(openai.APIError, match="the gateway failed"):
+                list(client.chat.completions.create(model=QWEN, messages=HELLO, stream=True))
+    finally:
+        gateway.close()
+    assert backend.cancelled == 1
+    assert [line["message"] for line in gateway.logged()] == ["request failed", "chat"]
+
+
+def test_a_defect_outside_an_exchange_is_a_500_too(ticks: Ticks) -> None:
+    """The last boundary: nothing else than error objects leaves the gateway."""
+    lines: list[str] = []
+    limitless: Any = replace(gateway_config(), max_body_bytes=None)  # type: ignore[arg-type]  # the defect
+    app = create_app(limitless, clock=ticks.clock(), emit=lines.append, backends={})
+
+    async def front(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "tokenmill.principal": "a", "tokenmill.request_id": "r-1"}, receive, send)
+
+    response = TestClient(front).post("/v1/chat/completions", json={})
+    assert (response.status_code, response.headers["x-request-id"]) == (500, "r-1")
+    assert response.json()["error"]["code"] == "internal_error"
+    assert "TypeError" in json.loads(lines[0])["detail"]
+
+
+def test_a_caller_who_leaves_while_sending_the_body_is_no_defect(ticks: Ticks) -> None:
+    """Nobody reads the answer; the log has no traceback of it."""
+    lines: list[str] = []
+    app = create_app(gateway_config(), clock=ticks.clock(), emit=lines.append)
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "headers": [],
+        "query_string": b"",
+        "tokenmill.principal": "a",
+    }
+    anyio.run(app, scope, receive, send)
+    assert sent[0]["status"] == 400
+    assert lines == []
+
+
+@pytest.mark.parametrize("at", ["http.response.start", "http.response.body"])
+def test_a_send_that_fails_lets_the_model_go(ticks: Ticks, at: str) -> None:
+    """ASGI 2.4 tells of a lost caller by OSError, also before the first event."""
+    backend = Defective(delta("a"), delta("b"))
+    lines: list[str] = []
+    app = create_app(
+        gateway_config(), clock=ticks.clock(), emit=lines.append, backends={"sagemaker": backend}
+    )
+    body = json.dumps({"model": QWEN, "messages": HELLO, "stream": True}).encode()
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> Any:
+        for message in messages:
+            return message
+        return await anyio.sleep_forever()
+
+    async def send(message: Any) -> None:
+        if message["type"] == at:
+            raise OSError("gone")
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "headers": [],
+        "query_string": b"",
+        "tokenmill.principal": "a",
+    }
+    anyio.run(app, scope, receive, send)
+    assert backend.cancelled == 1
+    assert json.loads(lines[-1])["outcome"] == "client_gone"
+
+
+def test_the_application_reads_its_environment(aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients are made when it starts; lines go to standard output."""
+    document = gateway_config(conversation_table="t").to_document()
+    monkeypatch.setenv("TOKENMILL_GATEWAY", json.dumps(document))
+    with TestClient(application()) as client:
+        assert client.get("/health").json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize("model", [0, 1])
+def test_only_the_clients_that_are_used_are_made(
+    aws: FakeAws, ticks: Ticks, model: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start makes what its models need."""
+    from tokenmill_runtime import aws as clients
+
+    config = gateway_config()
+    with TestClient(create_app(replace(config, models=(config.models[model],)))):
+        made = [clients.sagemaker_runtime, clients.bedrock_runtime, clients.dynamodb]
+        assert [client.cache_info().currsize for client in made] == [1 - model, model, 0]
