@@ -25,18 +25,21 @@ tools:
 	@node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)' || { echo "error: node is $$(node --version); 20 or newer is needed" >&2; exit 2; }
 
 .venv/.ready: requirements/dev.txt requirements/gateway.txt pyproject.toml tools/hatch_build.py tools/vendor_gateway.py
-	"$(PYTHON)" -m venv .venv
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@echo "preparing .venv (once, about a minute)"
+	@"$(PYTHON)" -m venv .venv
+	@$(BIN)/python -m pip install -qq --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv-checkov/.ready: requirements/checkov.txt
-	"$(PYTHON)" -m venv .venv-checkov
-	.venv-checkov/bin/python -m pip install --quiet --require-hashes -r requirements/checkov.txt
+	@echo "preparing .venv-checkov (once; checkov pins another boto3)"
+	@"$(PYTHON)" -m venv .venv-checkov
+	@.venv-checkov/bin/python -m pip install -qq --require-hashes -r requirements/checkov.txt
 	@touch $@
 
 node_modules/.ready: package.json package-lock.json
-	npm ci --no-audit --no-fund --loglevel=error
+	@echo "preparing node_modules (once)"
+	@npm ci --silent --no-audit --no-fund
 	@touch $@
 
 up: setup ## plan, synthesize, lint, deploy to the local cloud and chat; ONCE=1 stops by itself

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,9 @@ import openai
 import pytest
 from starlette.testclient import TestClient
 
-from support_runtime import QWEN, Gateway, Ticks, delta, gateway_config
+from support_runtime import PATIENCE, QWEN, Gateway, Ticks, delta, gateway_config
 from tokenmill_runtime.gateway.app import application, create_app
+from tokenmill_runtime.gateway.connection import let_go
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +24,15 @@ if TYPE_CHECKING:
     from tokenmill_runtime.gateway.backend import Document, ModelCall
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello there"}]
+
+SCOPE: dict[str, Any] = {
+    "type": "http",
+    "method": "POST",
+    "path": "/v1/chat/completions",
+    "headers": [],
+    "query_string": b"",
+    "tokenmill.principal": "a",
+}
 
 
 class Defective:
@@ -120,15 +131,7 @@ def test_a_caller_who_leaves_while_sending_the_body_is_no_defect(ticks: Ticks) -
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/v1/chat/completions",
-        "headers": [],
-        "query_string": b"",
-        "tokenmill.principal": "a",
-    }
-    anyio.run(app, scope, receive, send)
+    anyio.run(app, SCOPE, receive, send)
     assert sent[0]["status"] == 400
     assert lines == []
 
@@ -153,17 +156,62 @@ def test_a_send_that_fails_lets_the_model_go(ticks: Ticks, at: str) -> None:
         if message["type"] == at:
             raise OSError("gone")
 
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/v1/chat/completions",
-        "headers": [],
-        "query_string": b"",
-        "tokenmill.principal": "a",
-    }
-    anyio.run(app, scope, receive, send)
+    anyio.run(app, SCOPE, receive, send)
     assert backend.cancelled == 1
     assert json.loads(lines[-1])["outcome"] == "client_gone"
+
+
+class Silent(Defective):
+    """A model that says one word and then nothing until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = threading.Event()
+
+    def __iter__(self) -> Iterator[Document]:
+        yield delta("a")
+        self.let_go.wait(PATIENCE)
+
+    def cancel(self) -> None:
+        super().cancel()
+        self.let_go.set()
+
+
+def test_a_disconnect_message_ends_a_silent_model(ticks: Ticks) -> None:
+    """ASGI before 2.4 tells of a lost caller by a message, behind whatever else it still has to say."""
+    backend, heard = Silent(), anyio.Event()
+    app = create_app(
+        gateway_config(), clock=ticks.clock(), emit=lambda line: None, backends={"sagemaker": backend}
+    )
+    body = json.dumps({"model": QWEN, "messages": HELLO, "stream": True}).encode()
+    messages = [{"type": "http.request", "body": body}, {"type": "http.request", "body": b""}]
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop(0)
+        await heard.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message.get("body"):
+            heard.set()
+
+    anyio.run(app, SCOPE, receive, send)
+    assert backend.cancelled == 1
+
+
+def test_an_older_urllib3_is_closed_only() -> None:
+    """Without a way to wake the reader, the connection is closed all the same."""
+    closed = []
+
+    class Events:
+        _raw_stream = object()
+
+        def close(self) -> None:
+            closed.append(True)
+
+    let_go(Events())
+    assert closed == [True]
 
 
 def test_the_application_reads_its_environment(aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ LEVELS: tuple[TypeLevel, ...] = (
     TypeLevel("AWS::ApiGateway::RequestValidator", _R, ""),
     TypeLevel("AWS::ApiGateway::Resource", _R, ""),
     TypeLevel("AWS::ApiGateway::RestApi", _R, "streaming integrations are served by the gateway process"),
-    TypeLevel("AWS::ApiGateway::Stage", _R, "throttling and access logs are not applied by the front door"),
+    TypeLevel("AWS::ApiGateway::Stage", _M, "throttling and access logs are not applied by the front door"),
     TypeLevel("AWS::ApiGateway::UsagePlan", _M, "remembered, not enforced by the front door"),
     TypeLevel("AWS::ApiGatewayV2::Api", _R, "reached through MiniStack's own port"),
     TypeLevel("AWS::ApiGatewayV2::Authorizer", _R, ""),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tokenmill.core.plan import Plan
     from tokenmill.core.settings import StackSettings
     from tokenmill.local.progress import Steps
 
@@ -165,19 +166,15 @@ class Up:
         if settings.plan_path.exists():
             from tokenmill.core.settings import read_plan
 
-            _, warnings = read_plan(settings)
-            outdated = " (made with other catalogs)" if warnings else ""
-            self._steps.done(step, f"{settings.plan_path.name} is there and stays{outdated}")
+            plan, warnings = read_plan(settings)
+            outdated = ", made with other catalogs" if warnings else ""
+            self._steps.done(step, f"{settings.plan_path.name} stays{outdated}: {_fleet(plan)}")
             return
         from tokenmill.planner import plan_for
 
         plan = plan_for(settings)
-        chosen = plan.chosen
         plan.write(settings.plan_path)
-        copies = f"{chosen.capacity.initial} copies" if chosen.capacity.initial != 1 else "1 copy"
-        self._steps.done(
-            step, f"{plan.model.id} on {chosen.instance_type}, {copies}: {settings.plan_path.name}"
-        )
+        self._steps.done(step, f"{settings.plan_path.name} written: {_fleet(plan)}")
 
     def _synthesize(self, state: CloudState, *, bootstrap: bool) -> list[AssembledStack]:
         synth = self._steps.begin("synthesize")
@@ -347,3 +344,10 @@ def stop_running(directory: Path) -> CloudState | None:
             raise TokenmillError(f"processes {group_members(state.cloud_pid)} do not end; stop them by hand")
     (folder / "cloud.json").unlink(missing_ok=True)
     return state
+
+
+def _fleet(plan: Plan) -> str:
+    chosen = plan.chosen
+    copies = "1 copy" if chosen.capacity.initial == 1 else f"{chosen.capacity.initial} copies"
+    price = "price unknown" if chosen.usd_per_hour is None else f"{chosen.usd_per_hour:.2f} USD/h"
+    return f"{plan.model.id} on {chosen.instances} x {chosen.instance_type}, {copies}, {price}"

@@ -169,6 +169,7 @@ class Lifespan:
         self._messages: asyncio.Queue[Message] = asyncio.Queue()
         self._answer: asyncio.Queue[Message] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
+        self._known = False
 
     @classmethod
     async def start(cls, app: App) -> Lifespan:
@@ -188,11 +189,15 @@ class Lifespan:
 
     async def _run(self, app: App, scope: dict[str, Any]) -> None:
         try:
-            await app(scope, self._messages.get, self._answer.put)
+            await app(scope, self._messages.get, self._send)
         except Exception as error:  # noqa: BLE001 - ASGI: raising here says that there is no lifespan support
-            if self._answer.empty():
+            if not self._known:
                 _log("warning", "the application has no lifespan", "", str(error))
         await self._answer.put({"type": "lifespan.ended"})
+
+    async def _send(self, message: Message) -> None:
+        self._known = True
+        await self._answer.put(message)
 
     async def _exchange(self, kind: str) -> Message:
         await self._messages.put({"type": kind})
