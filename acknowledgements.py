@@ -40,7 +40,7 @@ def acknowledge_findings(stack: ChatStack) -> None:
         _runtime(function)
     _front_door(stack)
     _warnings(stack)
-    if stack.settings.compliance_packs:
+    if stack.settings.own_network:
         _own_network(stack)
         return
     for function in functions:

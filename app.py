@@ -10,7 +10,7 @@ import aws_cdk as cdk
 from acknowledgements import acknowledge_findings
 
 from tokenmill.core.errors import TokenmillError
-from tokenmill.core.settings import load_settings, read_plan
+from tokenmill.core.settings import load_section, read_plan
 from tokenmill.lint import register_packs
 from tokenmill_stacks import ChatStack
 
@@ -26,7 +26,7 @@ def build(app: cdk.App) -> None:
     Raises:
         TokenmillError: If settings or plan are wrong; every wrong setting is named.
     """
-    settings = load_settings(SETTINGS, context=app.node.get_all_context())["chat"]
+    settings = load_section(SETTINGS, "chat", context=app.node.get_all_context())
     plan, warnings = read_plan(settings) if settings.needs_plan else (None, ())
     env = cdk.Environment(account=os.environ.get("CDK_DEFAULT_ACCOUNT"), region=settings.region)
     stack = ChatStack(app, "tokenmill-chat", settings=settings, plan=plan, env=env)
@@ -37,13 +37,13 @@ def build(app: cdk.App) -> None:
 
 
 def main() -> None:
-    """Synthesize; what the user can mend is a message and exit code 2, never a traceback."""
+    """Synthesize; what the user can mend is a message and an exit code, never a traceback."""
     app = cdk.App()
     try:
         build(app)
     except TokenmillError as error:
         sys.stderr.write("".join(f"error: {line}\n" for line in str(error).splitlines()))
-        raise SystemExit(2) from None
+        raise SystemExit(error.exit_code) from None
     app.synth()
 
 

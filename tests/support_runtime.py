@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import uvicorn
 
 from tokenmill_runtime.clock import Clock
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # Longest wait for something that happens at once when the code is right.
-PATIENCE = 20.0
+PATIENCE = 60.0
 QWEN = "Qwen/Qwen3-8B"
 CLAUDE = "claude"
 COEFFICIENTS = TokenWorkCoefficients(
@@ -275,6 +276,8 @@ class Gateway:
         self._server = uvicorn.Server(uvicorn.Config(front, log_level="error", lifespan="on"))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
         self._thread.start()
+        # Answered only when the start-up is over, which makes clients from the environment of this moment.
+        httpx.get(f"{self.url}/health", timeout=PATIENCE).raise_for_status()
 
     def close(self) -> None:
         self._server.should_exit = True

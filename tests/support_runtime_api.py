@@ -143,7 +143,7 @@ class Bootstrap:
         variables = {
             **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
             "PATH": "/usr/bin:/bin",
-            "PYTHONPATH": str(path),
+            "PYTHONPATH": str(Path(__file__).parent),
             "LAMBDA_TASK_ROOT": str(LAMBDA),
             "AWS_LAMBDA_RUNTIME_API": api.address,
             "_HANDLER": handler,
@@ -169,11 +169,13 @@ class Bootstrap:
         return self.process.returncode, out, err
 
     def kill(self) -> None:
-        """End it in any case and close its pipes."""
-        if self.process.poll() is None:
-            self.process.terminate()
-        for pipe in (self.process.stdout, self.process.stderr):
-            if pipe is not None and not pipe.closed:
-                sys.stderr.write(pipe.read())
-                pipe.close()
-        self.process.wait(PATIENCE)
+        """End it in any case and close its pipes; what it said is for whoever reads a failed test."""
+        if self.process.stdout is None or self.process.stdout.closed:
+            return
+        self.process.terminate()
+        try:
+            out, err = self.process.communicate(timeout=PATIENCE / 6)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            out, err = self.process.communicate()
+        sys.stderr.write(out + err)

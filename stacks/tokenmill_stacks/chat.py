@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import aws_cdk as cdk
 
 from tokenmill.core.errors import TokenmillError
-from tokenmill.gateway import ApiKeyTable, ChatGateway, ConversationTable, ServedModel, TokenLimits
+from tokenmill.gateway import (
+    ApiKeyTable,
+    ChatGateway,
+    ConversationTable,
+    GatewayLimits,
+    ServedModel,
+    TokenLimits,
+)
 from tokenmill.observability import ChatAlarms, ChatDashboard, Heartbeat
 from tokenmill.observability.alarms import AlarmedTarget
 from tokenmill_runtime.token_work import TokenWorkCoefficients
@@ -83,6 +90,7 @@ class ChatStack(cdk.Stack):
             models=[self.model],
             api_keys=self.api_keys,
             conversations=self.conversations,
+            limits=GatewayLimits.for_rate(settings.workload.requests_per_second),
             hosting=surroundings.hosting,
             runtime_dependencies=runtime_dependencies,
         )
@@ -96,12 +104,12 @@ class ChatStack(cdk.Stack):
         return [cdk.Fn.select(number, zones) for number in range(2)]
 
     def _surroundings(self, alarm_topic: sns.ITopic | None, vpc: ec2.IVpc | None) -> Surroundings:
-        if not self.settings.compliance_packs:
+        if not self.settings.own_network:
             return plain_surroundings(self.settings, alarm_topic=alarm_topic, vpc=vpc)
         # Networks and keys cost a second to import, and most stacks have none.
         from tokenmill_stacks.compliance import compliant_surroundings
 
-        return compliant_surroundings(self, vpc=vpc, alarm_topic=alarm_topic)
+        return compliant_surroundings(self, self.settings, vpc=vpc, alarm_topic=alarm_topic)
 
     def _back_up(self, key: kms.IKey) -> None:
         from tokenmill_stacks.compliance import back_up

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
@@ -24,19 +25,22 @@ if TYPE_CHECKING:
     from aws_cdk import aws_dynamodb as dynamodb
     from constructs import Construct
 
+    from tokenmill.core.settings import StackSettings
+
 LOG_DAYS = 365
 BACKUP_DAYS = 35
-RESERVED_CONCURRENCY = 50
+LEAST_CONCURRENCY = 50
 OF_THIS_ACCOUNT = {"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}}
 
 
 def compliant_surroundings(
-    scope: Construct, *, vpc: ec2.IVpc | None, alarm_topic: sns.ITopic | None
+    scope: Construct, settings: StackSettings, *, vpc: ec2.IVpc | None, alarm_topic: sns.ITopic | None
 ) -> Surroundings:
     """Make what the packs ask for and return it.
 
     Args:
         scope: The stack.
+        settings: The stack's settings, whose traffic and goals say how many requests are in flight.
         vpc: The network to join; one with private subnets behind NAT is made otherwise.
         alarm_topic: Who alarms tell; an encrypted topic is made otherwise.
     """
@@ -61,7 +65,7 @@ def compliant_surroundings(
             encryption_key=key,
             vpc=network,
             security_groups=(functions,),
-            reserved_concurrency=RESERVED_CONCURRENCY,
+            reserved_concurrency=_concurrency(settings),
             dead_letter_queue=queue,
         ),
         removal_policy=cdk.RemovalPolicy.RETAIN,
@@ -69,6 +73,13 @@ def compliant_surroundings(
         endpoint_network=EndpointNetwork.of(network, security_groups=(models,)),
         alarm_topic=alarm_topic or _topic(scope, key),
     )
+
+
+def _concurrency(settings: StackSettings) -> int:
+    """Requests in flight at twice the planned rate and at the goals, by Little's law."""
+    load, slo = settings.workload, settings.slo
+    seconds = (slo.ttft_ms + load.output_tokens * slo.itl_ms) / 1000
+    return max(LEAST_CONCURRENCY, math.ceil(2 * load.requests_per_second * seconds))
 
 
 def back_up(scope: Construct, key: kms.IKey | None, tables: Sequence[dynamodb.ITable]) -> backup.BackupPlan:

@@ -47,7 +47,7 @@ def plain_surroundings(
     """Return the surroundings of a stack without compliance packs.
 
     Args:
-        settings: The stack's settings; a dev stack leaves nothing behind.
+        settings: The stack's settings; a dev stack's data and logs go with it.
         alarm_topic: Who alarms tell, if anybody.
         vpc: The network of functions, if any.
     """

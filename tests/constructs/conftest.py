@@ -22,7 +22,7 @@ def prod(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def dev(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The template of a stack that leaves nothing behind."""
+    """The template of a stack whose data goes with it."""
     return template_of(chat_stack(tmp_path_factory.mktemp("dev"), profile="dev"))
 
 

@@ -99,6 +99,25 @@ def test_fails_on_malformed_toml(project: Path) -> None:
     assert "line 1" in found.stderr
 
 
+def test_fails_without_its_section(project: Path) -> None:
+    """The sections that there are stand in the message."""
+    settings = project / "tokenmill.toml"
+    settings.write_text(settings.read_text().replace("[chat", "[rag"))
+    found = run(project)
+    assert (found.returncode, found.stderr) == (2, f"error: {settings} has no section [chat]; it has rag\n")
+
+
+def test_fails_with_1_when_the_plan_has_no_candidate(project: Path) -> None:
+    """Nothing is wrong with the input; nothing meets the goals."""
+    path = project / "chat.plan.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "candidates": []}))
+    found = run(project)
+    assert (found.returncode, found.stderr) == (
+        1,
+        "error: the plan of chat has no candidate; write it again with: tokenmill plan chat --write\n",
+    )
+
+
 def test_fails_for_a_pack_that_does_not_exist(project: Path) -> None:
     """The allowed names are listed."""
     found = run(project, packs=["AwsSolution"])

@@ -13,11 +13,13 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3 as s3
 
 from support_stack import REGION, WORK, make_app, of_type, only, plan, statements, template_of
+from tokenmill.core.errors import TokenmillError
 from tokenmill.endpoints import LlmEndpoint
 from tokenmill.gateway import ApiKeyTable, ChatGateway, GatewayLimits, ServedModel, TokenLimits
 from tokenmill.gateway.chat_gateway import KEY_PATTERN
 from tokenmill.gateway.layer import check_vendored
 from tokenmill.gateway.models import bedrock_arns
+from tokenmill.security import FunctionHosting
 from tokenmill_runtime.api_keys import new_key
 from tokenmill_runtime.gateway_config import GatewayConfig
 
@@ -113,11 +115,9 @@ def test_the_function_may_call_its_model_and_keep_turns(prod: dict[str, Any]) ->
         for action in ([found["Action"]] if isinstance(found["Action"], str) else found["Action"])
     }
     assert set(by_action) == {
-        "dynamodb:DeleteItem",
         "dynamodb:GetItem",
         "dynamodb:PutItem",
         "dynamodb:Query",
-        "dynamodb:UpdateItem",
         "logs:CreateLogStream",
         "logs:PutLogEvents",
         "sagemaker:InvokeEndpoint",
@@ -267,9 +267,23 @@ def test_a_layer_of_one_s_own_replaces_the_vendored_one(stack: cdk.Stack) -> Non
     assert functions(template)["tokenmill_runtime.gateway.app:application"]["Layers"] == [arn]
 
 
+def test_limits_leave_room_above_the_planned_rate() -> None:
+    """A quiet plan keeps the defaults; a busy one is not throttled at what it was planned for."""
+    assert GatewayLimits.for_rate(2) == GatewayLimits()
+    assert GatewayLimits.for_rate(300.5) == GatewayLimits(requests_per_second=601, burst=1202)
+
+
+def test_the_authorizer_reserves_less_than_the_function(stack: cdk.Stack) -> None:
+    """It is asked once a minute a key and answers at once, where an answer takes seconds."""
+    gateway(stack, hosting=FunctionHosting(reserved_concurrency=200))
+    made = functions(template_of(stack))
+    assert made["tokenmill_runtime.gateway.app:application"]["ReservedConcurrentExecutions"] == 200
+    assert made["tokenmill_runtime.authorizer.handler"]["ReservedConcurrentExecutions"] == 20
+
+
 def test_fails_without_the_vendored_libraries(tmp_path: Path) -> None:
     """The message names the command and the other way out."""
-    with pytest.raises(FileNotFoundError) as caught:
+    with pytest.raises(TokenmillError) as caught:
         check_vendored(tmp_path)
     assert str(caught.value) == (
         f"the gateway's libraries are not in {tmp_path}; run `make setup`, or give runtime_dependencies= a "

@@ -27,7 +27,7 @@ from support_stack import (
     template_of,
 )
 from tokenmill.core.errors import TokenmillError
-from tokenmill.core.workload import Capacity
+from tokenmill.core.workload import Capacity, Workload
 from tokenmill_stacks import ChatStack
 
 if TYPE_CHECKING:
@@ -119,12 +119,36 @@ def test_the_packs_get_a_network_keys_backups_and_dead_letters(compliant: dict[s
     assert len(selection["Properties"]["BackupSelection"]["Resources"]) == 2
 
 
+def test_aws_solutions_alone_costs_no_network(tmp_path: Path, prod: dict[str, Any]) -> None:
+    """The constructs meet that pack by themselves."""
+    assert types(template_of(chat_stack(tmp_path, compliance=("AwsSolutions",)))) == types(prod)
+
+
 def test_roles_may_use_network_and_key(compliant: dict[str, Any]) -> None:
     """Lambda makes network interfaces and decrypts variables with the function's role, or starts nothing."""
     for role in ("GatewayFunctionRole", "GatewayAuthorizerRole", "HeartbeatFunctionRole"):
         allowed = json.dumps([found["Action"] for found in statements(compliant, role)])
         for action in ("ec2:CreateNetworkInterface", "kms:Decrypt", "kms:GenerateDataKey", "sqs:SendMessage"):
             assert action in allowed, role
+
+
+def busy(tmp_path: Path, **changes: Any) -> dict[str, Any]:
+    load = Workload(requests_per_second=100, input_tokens=800, output_tokens=200)
+    return template_of(chat_stack(tmp_path, workload=load, **changes))
+
+
+def test_the_front_door_lets_in_twice_the_planned_rate(tmp_path: Path) -> None:
+    """A fleet grows to twice the plan, so a throttle below that would waste it."""
+    (setting,) = only(busy(tmp_path), "AWS::ApiGateway::Stage")["Properties"]["MethodSettings"]
+    assert (setting["ThrottlingRateLimit"], setting["ThrottlingBurstLimit"]) == (200, 400)
+
+
+def test_reserved_concurrency_holds_twice_the_planned_requests(tmp_path: Path) -> None:
+    """A request holds the function for its whole answer: 2 x 100 a second x (2 s + 200 x 60 ms)."""
+    made = of_type(busy(tmp_path, compliance=True), "AWS::Lambda::Function").values()
+    reserved = {found["Properties"]["Handler"]: found["Properties"] for found in made}
+    function = reserved["tokenmill_runtime.gateway.app:application"]
+    assert function["ReservedConcurrentExecutions"] == 2800
 
 
 def test_alarms_reach_their_encrypted_topic(compliant: dict[str, Any]) -> None:

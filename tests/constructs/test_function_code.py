@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 import sysconfig
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aws_cdk as cdk
 import pytest
 
 from support_stack import chat_stack
 from tokenmill.gateway.layer import LAYER_FOLDER
+from tokenmill.security import FunctionHosting
 from tokenmill.security.code import runtime_code
 from tokenmill_runtime.functions import AUTHORIZER, GATEWAY, HEARTBEAT, FunctionParts
 
@@ -104,6 +105,21 @@ def test_nothing_else_is_in_the_code(path: str, parts: FunctionParts, assets: di
 def test_lambda_can_execute_the_wrapper_script(assets: dict[str, Path]) -> None:
     """The file's mode travels with the asset."""
     assert os.access(assets["Gateway/Function"] / PACKAGE / "streaming" / "run.sh", os.X_OK)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"log_retention_days": 8}, "log_retention_days is 8; allowed are 1, 3, 5, 7, 14, 30, 60, 90, "),
+        ({"security_groups": ("sg",)}, "security_groups are given without vpc; give the vpc they belong to"),
+        ({"reserved_concurrency": 0}, "reserved_concurrency is 0; it must be 1 or more, or leave it out"),
+    ],
+)
+def test_fails_for_hosting_that_lambda_would_refuse(changes: dict[str, Any], message: str) -> None:
+    """Before anything is created."""
+    with pytest.raises(ValueError) as caught:
+        FunctionHosting(**changes)
+    assert str(caught.value).startswith(message)
 
 
 def test_fails_when_a_part_is_not_in_the_runtime() -> None:

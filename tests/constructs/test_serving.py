@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from support_planner import CHAT, GOALS, model
 from support_stack import ENGINE, plan
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.images import image
 from tokenmill.core.workload import Capacity
 from tokenmill.endpoints import Serving
 from tokenmill.endpoints.serving import rolling_batch_percent
+from tokenmill.planner import plan as plan_of
 
 
 def serving(**changes: Any) -> Serving:
@@ -31,9 +34,33 @@ def test_a_copy_takes_whole_chips_of_the_instance() -> None:
     assert (copy.chips, copy.copies_per_instance) == (2, 3)
 
 
+def test_chips_that_no_further_copy_fits_on_stay_idle() -> None:
+    """Four chips of six: one copy an instance, as the planner counts it."""
+    assert serving(tensor_parallel=8).copies_per_instance == 1
+
+
 def test_copies_share_what_the_host_leaves() -> None:
-    """384 GiB, a fifth left to the host, three copies."""
-    assert serving().reserved_memory_mib == int(384 * 1024 * 0.8 / 3)
+    """384 GiB, a tenth left to the host, three copies."""
+    assert serving().reserved_memory_mib == int(384 * 1024 * 0.9) // 3
+
+
+def test_host_memory_can_hold_fewer_copies_than_the_chips() -> None:
+    """Two copies of 150,000 MiB fit into 384 GiB, where the chips would hold three."""
+    assert serving(host_memory_mib=150_000).copies_per_instance == 2
+    assert serving(host_memory_mib=150_000).instances_for(3) == 2
+
+
+@pytest.mark.parametrize("name", ["Qwen__Qwen3-8B", "Qwen__Qwen3-32B"])
+def test_whatever_the_planner_offers_can_be_served(name: str) -> None:
+    """On every instance type of the catalog, with as many copies an instance as were planned."""
+    made = plan_of(model=model(name), workload=CHAT, slo=GOALS, region="us-east-1")
+    assert len(made.candidates) > 5
+    for offered in made.candidates:
+        copy = Serving.from_plan(replace(made, candidates=(offered,)))
+        assert (copy.chips, copy.copies_per_instance) == (
+            offered.chips_per_copy,
+            offered.copies_per_instance,
+        ), offered.instance_type
 
 
 def test_the_host_memory_that_a_copy_needs_wins_over_its_share() -> None:
@@ -100,18 +127,13 @@ def test_a_plan_s_chosen_candidate_becomes_what_is_served() -> None:
             "tensor_parallel is 14, but ml.inf2.24xlarge has 12 cores; give 12 or less, or a larger instance "
             "type",
         ),
-        (
-            {"tensor_parallel": 8},
-            "a copy on 4 chips does not divide the 6 chips of ml.inf2.24xlarge; give a tensor_parallel whose "
-            "chips divide 6",
-        ),
         ({"tensor_parallel": 0}, "tensor_parallel is 0; it must be 1 or more"),
         ({"max_sequences": 0}, "max_sequences is 0; it must be 1 or more"),
         ({"context_tokens": -1}, "context_tokens is -1; it must be 1 or more"),
         (
-            {"host_memory_mib": 200_000},
-            "host_memory_mib is 200000, but 3 copies on ml.inf2.24xlarge leave 104857 MiB for each; give a "
-            "larger instance type",
+            {"host_memory_mib": 400_000},
+            "host_memory_mib is 400000, but ml.inf2.24xlarge has 353894 MiB for copies; give a larger "
+            "instance type",
         ),
         (
             {"image": image("lmi-vllm")},

@@ -76,11 +76,9 @@ def test_tables_are_unnamed(prod: dict[str, Any]) -> None:
                 role
             ),
             [
-                "dynamodb:DeleteItem",
                 "dynamodb:GetItem",
                 "dynamodb:PutItem",
                 "dynamodb:Query",
-                "dynamodb:UpdateItem",
             ],
             ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey"],
         ),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support_stack import candidate, of_type, only, template_of
+from tokenmill.core.errors import TokenmillError
 from tokenmill.core.workload import Capacity
 from tokenmill.endpoints import LlmEndpoint
 from tokenmill.scaling import TokenScaling, TokenScalingPolicy
@@ -113,6 +114,6 @@ def test_fails_when_nothing_could_wake_the_model(stack: cdk.Stack) -> None:
 def test_fails_for_numbers_that_no_policy_can_have(changes: dict[str, Any], message: str) -> None:
     """Value and range stand in the message."""
     fields: dict[str, Any] = {"target_utilization_percent": 70, "concurrent_requests_per_copy": 6}
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(TokenmillError) as caught:
         TokenScalingPolicy(**{**fields, **changes})
     assert str(caught.value) == message

@@ -273,6 +273,19 @@ def test_fails_for_a_port_in_use_before_anything_is_started(project: Project, tm
     assert not (tmp_path / ".tokenmill" / "cloud.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "variable"), [(("--port", "1"), {}), ((), {"TOKENMILL_MODEL_URL": "http://127.0.0.1:1/v1"})]
+)
+def test_fails_to_change_what_a_running_cloud_was_started_with(
+    project: Project, monkeypatch: pytest.MonkeyPatch, option: tuple[str, ...], variable: dict[str, str]
+) -> None:
+    monkeypatch.setattr(project, "env", {**project.env, **variable})
+    done = project.run("up", "chat", *option)
+    assert done.returncode == 2
+    assert f"{[*variable, *option][0]} is" in done.stderr
+    assert "run `tokenmill down` first" in done.stderr
+
+
 def test_destroy_takes_the_endpoint_and_its_server_away(project: Project) -> None:
     state = project.state
     env = cli_environment(

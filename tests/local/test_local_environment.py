@@ -72,3 +72,18 @@ def test_fails_for_a_port_in_use_with_the_port_and_the_way_out() -> None:
             listener(port)
     finally:
         taken.close()
+
+
+def test_fails_when_node_cannot_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = tmp_path / "node"
+    node.write_text("#!/nonexistent/interpreter\n")
+    node.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert f"{node} does not start" in str(environment.node_problem())
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"version": 2}'])
+def test_fails_when_the_cli_has_a_damaged_package_json(tmp_path: Path, text: str) -> None:
+    install_cdk(tmp_path, "2.1148.1")
+    (tmp_path / "node_modules" / "aws-cdk" / "package.json").write_text(text)
+    assert "package.json names no version; run: npm install" in str(environment.cdk_problem(tmp_path))

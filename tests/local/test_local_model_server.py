@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import sys
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
 import httpx
@@ -142,6 +146,48 @@ def test_converse_is_translated_for_the_server_behind(relay: Server) -> None:
     ]
 
 
+class Compressing(BaseHTTPRequestHandler):
+    """A server that compresses for whoever takes it, and has nothing to say."""
+
+    def do_GET(self) -> None:
+        self.do_POST()
+
+    def do_POST(self) -> None:
+        body = b'{"choices": []}'
+        packed = "gzip" in self.headers.get("accept-encoding", "")
+        self.send_response(200)
+        if packed:
+            self.send_header("content-encoding", "gzip")
+        self.end_headers()
+        self.wfile.write(gzip.compress(body) if packed else body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the test's output quiet."""
+
+
+@contextmanager
+def compressing() -> Iterator[str]:
+    """Its base URL while it runs."""
+    behind = HTTPServer((LOOPBACK, 0), Compressing)
+    thread = threading.Thread(target=behind.serve_forever)
+    thread.start()
+    try:
+        yield f"http://{LOOPBACK}:{behind.server_address[1]}/v1"
+    finally:
+        behind.shutdown()
+        thread.join()
+        behind.server_close()
+
+
+def test_a_server_that_compresses_is_asked_not_to(tmp_path: Path) -> None:
+    with compressing() as url:
+        started = Server(tmp_path, "front", TOKENMILL_MODEL_URL=url)
+        try:
+            assert started.http.post("/v1/chat/completions", json=CHAT).json() == {"choices": []}
+        finally:
+            started.stop()
+
+
 def test_fails_loudly_when_the_server_behind_is_gone(tmp_path: Path, server: Server) -> None:
     behind = Server(tmp_path, "behind")
     started = Server(tmp_path, "front", TOKENMILL_MODEL_URL=f"{behind.url}/v1")
@@ -163,6 +209,35 @@ def test_fails_to_launch_when_nothing_answers_at_the_url(
     with pytest.raises(LaunchError, match=r"http://127.0.0.1:9/v1\) does not answer"):
         fleet.start("c", Launch(model="m", engine=None, context_tokens=None, copies=1))
     assert fleet.url("c") is None
+
+
+def test_fails_a_converse_request_when_the_server_behind_is_no_openai_server(tmp_path: Path) -> None:
+    body = {"messages": [{"role": "user", "content": [{"text": "hi"}]}]}
+    with compressing() as url:
+        started = Server(tmp_path, "front", TOKENMILL_MODEL_URL=url)
+        try:
+            answer = started.http.post("/model/m/converse", json=body)
+            assert answer.status_code == 502
+            assert "sent an answer without choices" in answer.json()["error"]["message"]
+            stream = EventStreamBuffer()
+            stream.add_data(started.http.post("/model/m/converse-stream", json=body).content)
+            [*_, last] = stream
+            assert last.headers[":exception-type"] == "modelStreamErrorException"
+            assert b"ends without [DONE]" in last.payload
+        finally:
+            started.stop()
+
+
+def test_a_server_behind_has_its_own_timing_and_status_says_so(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKENMILL_MODEL_URL", f"{server.url}/v1")
+    fleet = ModelServers(tmp_path)
+    try:
+        fleet.start("c", Launch(model="m", engine=None, context_tokens=None, copies=1))
+        assert fleet.describe()[0]["timing"] == f"{server.url}/v1"
+    finally:
+        fleet.stop_all()
 
 
 def test_a_replaced_server_is_stopped_only_when_the_new_one_answers(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import botocore.exceptions
+import httpx
 import pytest
 
 from support_local import ACCOUNT, REGION, ROLE, client, listening_addresses, specification, variant
@@ -65,6 +66,15 @@ def server_pid(cloud: CloudProcess, component: str) -> int:
     request = {"account": ACCOUNT, "region": REGION, "stack": ""}
     servers = cloud.admin("status", request)["model_servers"]
     return next(int(server["pid"]) for server in servers if server["component"] == component)
+
+
+def running_requests(cloud: CloudProcess, component: str) -> int:
+    request = {"account": ACCOUNT, "region": REGION, "stack": ""}
+    servers = cloud.admin("status", request)["model_servers"]
+    [url] = [server["url"] for server in servers if server["component"] == component]
+    metrics = httpx.get(f"{url}/metrics", trust_env=False).text
+    [line] = [line for line in metrics.splitlines() if line.startswith("vllm:num_requests_running{")]
+    return int(line.rpartition(" ")[2])
 
 
 def test_an_invocation_is_answered_by_the_components_model_server(
@@ -139,6 +149,21 @@ def test_a_stream_that_breaks_ends_with_model_stream_error(
     assert "went away" in str(raised.value)
 
 
+def test_a_client_that_goes_away_frees_its_place_in_the_model(
+    cloud: CloudProcess, served: tuple[str, str]
+) -> None:
+    runtime = client(cloud.endpoint, "sagemaker-runtime")
+    body = runtime.invoke_endpoint_with_response_stream(
+        EndpointName=served[0],
+        InferenceComponentName=served[1],
+        Body=json.dumps({**CHAT, "stream": True, "max_tokens": 1000, "ignore_eos": True}),
+    )["Body"]
+    next(iter(body))
+    assert running_requests(cloud, served[1]) == 1
+    body.close()
+    assert wait_until(lambda: running_requests(cloud, served[1]) == 0, 3), "1000 tokens take 25 s"
+
+
 @pytest.mark.parametrize(
     ("endpoint", "component", "said"),
     [
@@ -206,6 +231,13 @@ def test_bedrock_converse_and_its_stream_say_the_same(cloud: CloudProcess) -> No
     assert len(streamed) == 6
     assert "".join(streamed) == whole["output"]["message"]["content"][0]["text"]
     assert events[-1]["metadata"]["usage"] == whole["usage"]
+
+
+def test_fails_a_converse_request_with_the_reason_in_plain_words(cloud: CloudProcess) -> None:
+    bedrock = client(cloud.endpoint, "bedrock-runtime")
+    with pytest.raises(bedrock.exceptions.ValidationException) as raised:
+        bedrock.converse(modelId="amazon.nova-lite-v1:0", messages=[])
+    assert raised.value.response["Error"]["Message"] == "messages must be a list with at least one message"
 
 
 def test_fails_bedrock_invoke_model_instead_of_making_an_answer_up(cloud: CloudProcess) -> None:
@@ -287,6 +319,30 @@ def test_log_lines_in_the_embedded_format_become_metrics(cloud: CloudProcess) ->
         Statistics=["Sum"],
     )["Datapoints"]
     assert sum(point["Sum"] for point in points) == 3.0
+
+
+def test_an_alarm_that_cannot_be_evaluated_says_so_and_does_not_stop_the_others(cloud: CloudProcess) -> None:
+    cloudwatch = client(cloud.endpoint, "cloudwatch")
+    name = f"alarm-{uuid4().hex[:8]}"
+    common: dict[str, Any] = {
+        "EvaluationPeriods": 1, "Period": 60, "Namespace": name, "MetricName": "m",
+        "Statistic": "Sum", "TreatMissingData": "breaching",
+    }  # fmt: skip
+    cloudwatch.put_metric_alarm(
+        AlarmName=f"{name}-1", ComparisonOperator="GreaterThanUpperThreshold", Threshold=1.0, **common
+    )
+    cloudwatch.put_metric_alarm(
+        AlarmName=f"{name}-2", ComparisonOperator="GreaterThanThreshold", Threshold=1.0, **common
+    )
+    cloudwatch.set_alarm_state(AlarmName=f"{name}-2", StateValue="OK", StateReason="test")
+
+    def alarm(number: int) -> dict[str, Any]:
+        [found] = cloudwatch.describe_alarms(AlarmNames=[f"{name}-{number}"])["MetricAlarms"]
+        return dict(found)
+
+    assert wait_until(lambda: alarm(2)["StateValue"] == "ALARM", 12), "alarms are evaluated every 5 s"
+    assert alarm(1)["StateValue"] == "INSUFFICIENT_DATA"
+    assert "GreaterThanUpperThreshold" in alarm(1)["StateReason"]
 
 
 def test_only_the_loopback_interface_is_listened_on(cloud: CloudProcess) -> None:

@@ -19,103 +19,6 @@ if TYPE_CHECKING:
 
     from support_runtime import FakeAws, Reply
 
-APPLICATION = """
-import os, socket
-from contextlib import asynccontextmanager
-
-def said(what):
-    print(what, flush=True)
-
-async def body(receive):
-    message = await receive()
-    return message["body"]
-
-async def app(scope, receive, send):
-    if scope["type"] == "lifespan":
-        assert (await receive())["type"] == "lifespan.startup"
-        said("starting")
-        await send({"type": "lifespan.startup.complete"})
-        assert (await receive())["type"] == "lifespan.shutdown"
-        said("stopping")
-        await send({"type": "lifespan.shutdown.complete"})
-        return
-    path = scope["path"].removeprefix(scope["root_path"])
-    start = {"type": "http.response.start", "status": 201,
-             "headers": [(b"content-type", b"text/plain"), (b"x-a", b"1"), (b"x-a", b"2"),
-                         (b"content-length", b"9"), (b"set-cookie", b"a=1"), (b"Set-Cookie", b"b=2")]}
-    def more(data, last=False):
-        return {"type": "http.response.body", "body": data, "more_body": not last}
-    if path == "/silent-failure":
-        raise ValueError("before the first byte")
-    if path == "/nothing":
-        return
-    if path == "/out-of-order":
-        await send(more(b"x"))
-    await send(start)
-    if path == "/started-failure":
-        raise ValueError("after the head, before the first byte")
-    if path == "/gated":
-        with socket.create_connection(("127.0.0.1", int(os.environ["GATE"]))) as gate:
-            for number in range(3):
-                await send(more(b"chunk %d" % number))
-                assert gate.recv(1)
-        await send(more(b"", last=True))
-    elif path == "/broken":
-        await send(more(b"half"))
-        raise ValueError("in the middle")
-    elif path == "/unfinished":
-        await send(more(b"half"))
-    elif path == "/after-the-end":
-        await send(more(b"all", last=True))
-        await send(more(b"x"))
-    elif path == "/endless":
-        try:
-            while True:
-                await send(more(b"x" * 1000))
-        except OSError as error:
-            assert (await receive())["type"] == "http.request"
-            assert (await receive())["type"] == "http.disconnect"
-            try:
-                await send(more(b"x"))
-            except OSError:
-                said("the caller has gone")
-            raise
-    elif path == "/endless-ignored":
-        try:
-            while True:
-                await send(more(b"x" * 1000))
-        except OSError:
-            return
-    else:
-        seen = [scope["method"], scope["path"], scope["root_path"], scope["query_string"].decode(),
-                (await body(receive)).hex(), scope.get("tokenmill.principal"),
-                scope["tokenmill.request_id"], scope["tokenmill.deadline"],
-                os.environ.get("_X_AMZN_TRACE_ID"), scope["asgi"]["spec_version"]]
-        import json
-        await send(more(json.dumps(seen).encode(), last=True))
-
-def make():
-    said("making")
-    return app
-
-def fails():
-    raise RuntimeError("no configuration")
-
-def without_lifespan():
-    async def plain(scope, receive, send):
-        if scope["type"] != "http":
-            raise NotImplementedError("only http")
-        await app(scope, receive, send)
-    return plain
-
-def failing_lifespan():
-    async def failing(scope, receive, send):
-        await receive()
-        await send({"type": "lifespan.startup.failed", "message": "no table"})
-        raise RuntimeError("no table")
-    return failing
-"""
-
 
 @pytest.fixture
 def api() -> Iterator[FakeRuntimeApi]:
@@ -127,11 +30,10 @@ def api() -> Iterator[FakeRuntimeApi]:
 
 @pytest.fixture
 def start(api: FakeRuntimeApi, tmp_path: Path) -> Iterator[Callable[..., Bootstrap]]:
-    """Starts the process with a handler of the application above."""
-    (tmp_path / "application.py").write_text(APPLICATION)
+    """Starts the process with a handler of an application of `support_asgi_application`."""
     started: list[Bootstrap] = []
 
-    def starts(handler: str = "application:make", **environment: str) -> Bootstrap:
+    def starts(handler: str = "support_asgi_application:make", **environment: str) -> Bootstrap:
         started.append(Bootstrap(api, handler, environment, tmp_path))
         return started[-1]
 
@@ -203,10 +105,10 @@ def test_one_process_serves_many_events_and_stops_when_asked(
     first = api.invoke(
         rest_event("/v1/models"), Lambda_Runtime_Trace_Id="Root=1", Lambda_Runtime_Deadline_Ms="1500"
     )
-    expected = ["POST", "/prod/v1/models", "/prod", "a=1&a=2+3", "hé".encode().hex(), "0123456789ab"]
-    assert json.loads(split(first.rest())[1]) == [*expected, "id-1", 1.5, "Root=1", "2.4"]
+    expected = ["POST", "/prod/v1/models", "/prod", "a=1&a=2+3", "0123456789ab", "id-1"]
+    assert json.loads(split(first.rest())[1]) == [*expected, "hé".encode().hex(), 1.5, "Root=1", "2.4"]
     second = api.invoke(rest_event("/v1/models"), Lambda_Runtime_Aws_Request_Id="id-2")
-    assert json.loads(split(second.rest())[1])[6:9] == ["id-2", 9999999999.0, None]
+    assert json.loads(split(second.rest())[1])[5:9] == ["id-2", "hé".encode().hex(), 9999999999.0, None]
     status, out, err = process.end()
     assert (status, err) == (0, "")
     assert out.splitlines() == ["making", "starting", "stopping"]
@@ -311,11 +213,17 @@ def test_an_event_of_no_http_front_is_refused(
 @pytest.mark.parametrize(
     ("handler", "message"),
     [
-        ("application:fails", "RuntimeError: no configuration"),
-        ("application:missing", "module:function of an ASGI factory, got 'application:missing'"),
-        ("application.make", "module:function of an ASGI factory, got 'application.make'"),
+        ("support_asgi_application:fails", "RuntimeError: no configuration"),
+        (
+            "support_asgi_application:missing",
+            "module:function of an ASGI factory, got 'support_asgi_application:missing'",
+        ),
+        (
+            "support_asgi_application.make",
+            "module:function of an ASGI factory, got 'support_asgi_application.make'",
+        ),
         ("no_such_module:make", "No module named 'no_such_module'"),
-        ("application:failing_lifespan", "start-up failed: no table"),
+        ("support_asgi_application:failing_lifespan", "start-up failed: no table"),
     ],
 )
 def test_a_function_that_cannot_start_says_so(
@@ -336,7 +244,7 @@ def test_an_application_without_lifespan_is_served(
     api: FakeRuntimeApi, start: Callable[..., Bootstrap]
 ) -> None:
     """ASGI: raising in the lifespan scope means that there is none."""
-    process = start("application:without_lifespan")
+    process = start("support_asgi_application:without_lifespan")
     assert api.invoke(rest_event("/x")).rest()
     status, out, _ = process.end()
     assert status == 0

@@ -122,7 +122,7 @@ def test_goals_that_nothing_meets_exit_with_1(
 
 def test_bedrock_needs_no_plan(run: Callable[..., Result], settings_file: SettingsFile) -> None:
     """Said to people and machines, exit 0."""
-    settings_file(("[chat]", '[chat]\nbackend = "bedrock"'))
+    settings_file(('"Qwen__Qwen3-8B.json"', '"amazon.nova-lite-v1:0"\nbackend = "bedrock"'))
     assert "chat runs on bedrock, which needs no instances" in run().stdout
     assert json.loads(run("--json").stdout) == {"stack": "chat", "backend": "bedrock", "plan": None}
 

@@ -152,6 +152,10 @@ class Inner:
 
     size: int
 
+    def __post_init__(self) -> None:
+        if self.size < 0:
+            raise ValueError(f"size must be 0 or more, got {self.size}")
+
 
 @dataclass(frozen=True)
 class Outer:
@@ -176,14 +180,15 @@ def test_a_document_is_decoded_by_its_types() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": 3}, r"it\.name must be a str, got 3"),
+        ({"name": 3}, r"it\.name must be a text, got 3"),
         ({"parts": {}}, r"it\.parts must be a list"),
-        ({"parts": [{"size": "x"}]}, r"it\.parts\[0\]\.size must be a int, got 'x'"),
+        ({"parts": [{"size": "x"}]}, r"it\.parts\[0\]\.size must be a whole number, got 'x'"),
+        ({"parts": [{"size": -1}]}, r"^it\.parts\[0\]: size must be 0 or more, got -1; write it again$"),
         ({"parts": [4]}, r"it\.parts\[0\] must be an object"),
         ({"parts": [{}]}, r"it\.parts\[0\] lacks size"),
         ({"table": []}, r"it\.table must be an object"),
-        ({"table": {"a": "x"}}, r"it\.table\.a must be a float"),
-        ({"maybe": "x"}, r"it\.maybe must be a int"),
+        ({"table": {"a": "x"}}, r"it\.table\.a must be a number"),
+        ({"maybe": "x"}, r"it\.maybe must be a whole number"),
         ({"more": 1}, r"it has unknown fields more"),
     ],
 )

@@ -11,7 +11,6 @@ from tokenmill.core.images import image
 from tokenmill.core.instances import GIB, accelerator_catalog, instance_type
 from tokenmill.planner.memory import (
     host_memory_mib,
-    host_room_mib,
     kv_bytes_per_token_per_core,
     kv_room_tokens,
     memory_of_copy,
@@ -70,7 +69,7 @@ def test_neuron_loads_the_whole_checkpoint_through_the_host() -> None:
     assert host_memory_mib(big, neuron) == 8192 + 15623
     assert host_memory_mib(big, gpu) == 8192 + 5120
     assert host_memory_mib(small, gpu) == 8192 + 1137
-    assert host_room_mib(instance_type("ml.inf2.xlarge")) < host_memory_mib(big, neuron)
+    assert instance_type("ml.inf2.xlarge").host_room_mib < host_memory_mib(big, neuron)
 
 
 @given(

@@ -152,6 +152,7 @@ def test_a_price_of_your_own_comes_before_the_catalogs() -> None:
     ("prices", "message"),
     [
         ({"ml.p5.4xlarge": 0.0}, "price of ml.p5.4xlarge must be above 0, got 0.0"),
+        ({"ml.p5.4xlarge": float("nan")}, "price of ml.p5.4xlarge must be above 0, got nan"),
         ({"x": 1.0}, "unknown instance"),
     ],
 )

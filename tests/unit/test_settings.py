@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tokenmill.core._settings_reader import COMPLIANCE_PACKS
-from tokenmill.core.errors import SettingsError, TokenmillError
-from tokenmill.core.settings import load_settings, read_plan, settings_from
+from tokenmill.core.errors import NoPlanError, SettingsError, TokenmillError
+from tokenmill.core.settings import load_section, load_settings, read_plan, settings_from
 from tokenmill.planner import plan_for
 
 if TYPE_CHECKING:
@@ -80,10 +81,60 @@ def test_bedrock_needs_no_plan_and_no_model_file(settings_file: SettingsFile) ->
         read_plan(chat)
 
 
+@pytest.mark.parametrize(
+    ("model", "backend"),
+    [
+        ("Qwen__Qwen3-8B.json", "sagemaker"),
+        ("Qwen/Qwen3-32B", "sagemaker"),
+        ("amazon.nova-lite-v1:0", "bedrock"),
+        ("us.anthropic.claude-sonnet-4-20250514-v1:0", "bedrock"),
+        ("arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.amazon.nova-lite-v1:0", "bedrock"),
+    ],
+)
+def test_auto_takes_the_back_end_that_the_model_s_name_belongs_to(
+    settings_file: SettingsFile, model: str, backend: str
+) -> None:
+    """A config.json or a catalog name is for SageMaker, a Bedrock model id for Bedrock."""
+    path = settings_file(('model = "Qwen__Qwen3-8B.json"', f'model = "{model}"\nbackend = "auto"'))
+    assert load_settings(path)["chat"].backend == backend
+
+
+def test_auto_and_the_back_end_it_takes_have_one_plan(settings_file: SettingsFile) -> None:
+    """Saying aloud what auto chose changes no input."""
+    auto = settings_file(("[chat]", '[chat]\nbackend = "auto"'))
+    chosen = load_settings(auto)["chat"].input_hash
+    assert load_settings(settings_file())["chat"].input_hash == chosen
+
+
+def test_fails_when_bedrock_is_given_something_else_than_a_model_id(settings_file: SettingsFile) -> None:
+    """A file's path would become an ARN that no call matches."""
+    path = settings_file(("[chat]", '[chat]\nbackend = "bedrock"'))
+    assert problems(path) == (
+        "chat.model: 'Qwen__Qwen3-8B.json' is not a Bedrock model id; give one such as "
+        'amazon.nova-lite-v1:0, an inference profile\'s id or its ARN, or set backend = "sagemaker"',
+    )
+
+
+def test_fails_when_auto_finds_the_model_nowhere(settings_file: SettingsFile) -> None:
+    """A misspelt file is no Bedrock model."""
+    path = settings_file(('model = "Qwen__Qwen3-8B.json"', 'model = "Qwen__Qwen4-8B.json"\nbackend = "auto"'))
+    (problem,) = problems(path)
+    assert problem.startswith("chat.model: model 'Qwen__Qwen4-8B.json' is neither a file nor in the catalog")
+
+
+def test_a_section_is_loaded_by_name(settings_file: SettingsFile) -> None:
+    """A file without it says what it has."""
+    path = settings_file()
+    assert load_section(path, "chat") == load_settings(path)["chat"]
+    with pytest.raises(TokenmillError) as caught:
+        load_section(path, "rag")
+    assert str(caught.value) == f"{path} has no section [rag]; it has chat"
+
+
 def test_every_problem_is_reported_at_once(settings_file: SettingsFile) -> None:
     """Each with key, bad value and what is allowed."""
     path = settings_file(
-        ('region = "us-east-1"', 'regoin = "us-east-1"\nbackend = "auto"\nprofile = 3\ncompliance = ["x"]'),
+        ('region = "us-east-1"', 'regoin = "us-east-1"\nbackend = "ec2"\nprofile = 3\ncompliance = ["x"]'),
         ("requests_per_second = 2", "requests_per_second = true"),
         ("output_tokens = 256", "output_tokens = 2.5"),
         ("itl_ms = 60", "percentile = 95"),
@@ -92,7 +143,7 @@ def test_every_problem_is_reported_at_once(settings_file: SettingsFile) -> None:
     assert problems(path) == (
         "unknown key chat.regoin; did you mean region? allowed: model, backend, region, traffic, slo, "
         "limits, profile, compliance",
-        "chat.backend must be one of sagemaker, bedrock, got 'auto'",
+        "chat.backend must be one of sagemaker, bedrock, auto, got 'ec2'",
         "chat.profile must be one of dev, prod, got 3",
         f"chat.compliance must be true, false, or a list of {', '.join(COMPLIANCE_PACKS)}, got ['x']",
         "missing key chat.region; it must be an AWS region such as us-east-1",
@@ -237,6 +288,45 @@ def test_a_changed_model_file_counts_as_a_changed_input(settings_file: SettingsF
     chat.model_path.write_text(text.replace('"rope_theta": 1000000', '"rope_theta": 1000001'))
     with pytest.raises(TokenmillError, match="other inputs"):
         read_plan(chat)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "names"),
+    [
+        ('"id": "Qwen/Qwen3-8B"', '"id": "Qwen/Qwen3-9B"', "model"),
+        ('"region": "us-east-1"', '"region": "us-west-2"', "region"),
+        ('"stack": "chat"', '"stack": "rag"', "stack"),
+        ('"ttft_ms": 2000.0', '"ttft_ms": 9000.0', "slo"),
+        ('"max_instances": 100', '"max_instances": 7', "limits"),
+        ('"requests_per_second": 2.0', '"requests_per_second": 3.0', "traffic"),
+    ],
+)
+def test_a_plan_whose_inputs_were_edited_by_hand_is_refused(
+    settings_file: SettingsFile, old: str, new: str, names: str
+) -> None:
+    """Its digest still fits the settings, so what it says of them is compared too."""
+    chat = load_settings(settings_file())["chat"]
+    plan_for(chat).write(chat.plan_path)
+    text = chat.plan_path.read_text()
+    assert old in text
+    chat.plan_path.write_text(text.replace(old, new, 1))
+    with pytest.raises(TokenmillError) as caught:
+        read_plan(chat)
+    assert str(caught.value) == (
+        f"plan file {chat.plan_path} was edited by hand: its {names} is not what it was made from; write it "
+        "again with: tokenmill plan chat --write"
+    )
+
+
+def test_a_plan_that_lost_its_candidates_is_refused(settings_file: SettingsFile) -> None:
+    """A message there is, even where the planner never wrote one."""
+    chat = load_settings(settings_file())["chat"]
+    with pytest.raises(NoPlanError) as caught:
+        _ = replace(plan_for(chat), candidates=()).chosen
+    assert (
+        str(caught.value)
+        == "the plan of chat has no candidate; write it again with: tokenmill plan chat --write"
+    )
 
 
 def test_changed_catalogs_only_warn(settings_file: SettingsFile) -> None:

@@ -85,13 +85,22 @@ def _server(url: str | None, key: str | None) -> tuple[str, str]:
 
 
 def _ask(client: ChatClient, model: str, message: str, conversation: str | None, *, quiet: bool) -> Answer:
+    shown = False
+
     def show(piece: str) -> None:
+        nonlocal shown
+        shown = True
         if not quiet:
             sys.stdout.write(piece)
             sys.stdout.flush()
 
     messages = [{"role": "user", "content": message}]
-    answer = client.stream(model, messages, conversation=conversation, show=show)
+    try:
+        answer = client.stream(model, messages, conversation=conversation, show=show)
+    except TokenmillError:
+        if shown:
+            show("\n")  # the message must not run on from half an answer
+        raise
     if not quiet:
         console().print(f"\n\n[dim]{answer.summary}[/dim]")
     return answer

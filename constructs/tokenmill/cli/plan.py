@@ -108,7 +108,7 @@ def _plan(
 
 
 def _section(stack: str, path: Path, given: dict[str, object], *, write: bool) -> StackSettings:
-    from tokenmill.core.settings import load_settings, settings_from
+    from tokenmill.core.settings import load_section, settings_from
 
     if write and given:
         keys = ", ".join(f"{stack}.{key}" for key in given)
@@ -118,10 +118,7 @@ def _section(stack: str, path: Path, given: dict[str, object], *, write: bool) -
     if not path.exists() and given:
         return settings_from(stack, path, given)
     context = {f"tokenmill:{stack}.{key}": value for key, value in given.items()}
-    sections = load_settings(path, context=context)
-    if stack not in sections:
-        raise TokenmillError(f"{path} has no section [{stack}]; it has {', '.join(sections)}")
-    return sections[stack]
+    return load_section(path, stack, context=context)
 
 
 def _prices(texts: list[str]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tokenmill.cli._output import JsonFlag, console, print_json
+from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
     from tokenmill.local.progress import Steps
@@ -57,6 +58,11 @@ def up(
             _report(deployed, steps, stays=run.owns_cloud and not once, as_json=as_json)
             if run.owns_cloud and not once:
                 _hold(run)
+        except OSError as error:
+            raise TokenmillError(
+                f"{error.filename or 'this machine'}: {error.strerror or error}; mend it and run "
+                "`tokenmill up` again"
+            ) from error
         finally:
             steps.close()
             run.stop()

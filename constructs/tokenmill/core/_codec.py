@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 T = TypeVar("T")
+SCALARS = {bool: "true or false", float: "a number", int: "a whole number", str: "a text"}
 
 
 def encode(value: object) -> Any:
@@ -86,13 +87,17 @@ class _Decoder:
         ]
         if missing:
             raise TokenmillError(f"{where} lacks {', '.join(missing)}; write it again")
-        return cls(**{name: self.value(hints[name], item, f"{where}.{name}") for name, item in value.items()})
+        values = {name: self.value(hints[name], item, f"{where}.{name}") for name, item in value.items()}
+        try:
+            return cls(**values)
+        except ValueError as error:
+            raise TokenmillError(f"{where}: {error}; write it again") from None
 
 
 def _scalar(kind: Any, value: Any, where: str) -> Any:
     if kind is float and type(value) is int:
         return float(value)
-    _require(type(value) is kind, f"a {kind.__name__}", value, where)
+    _require(type(value) is kind, SCALARS[kind], value, where)
     return value
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 STACKS = ("chat", "rag", "batch")
-BACKENDS = ("sagemaker", "bedrock")
+BACKENDS = ("sagemaker", "bedrock", "auto")
 PROFILES = ("dev", "prod")
 COMPLIANCE_PACKS = ("AwsSolutions", "NIST80053R5", "HIPAASecurity", "PCIDSS321", "Serverless")
 PROD_MIN_COPIES = 2

@@ -6,6 +6,7 @@ import csv
 import datetime
 import difflib
 import functools
+import math
 from dataclasses import dataclass, field
 from importlib import resources
 
@@ -14,6 +15,8 @@ from tokenmill.core.errors import TokenmillError
 CATALOG_DATE = "2026-08-21"
 PRICE_MAX_AGE_DAYS = 180
 GIB = 1024**3
+HOST_SHARE = 0.9
+"""SageMaker keeps some of an instance for itself; a tenth is an allowance, not a documented figure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +121,11 @@ class InstanceType:
     def accelerator_memory_gib(self) -> float:
         """Memory of all chips, in GiB."""
         return self.chips * self.accelerator.memory_gib
+
+    @property
+    def host_room_mib(self) -> int:
+        """Host memory that copies may ask for, in MiB."""
+        return math.floor(self.host_memory_gib * 1024 * HOST_SHARE)
 
     def price(self, region: str) -> Price | None:
         """Return the price in a region, or None where none is known; another region's price is never used.

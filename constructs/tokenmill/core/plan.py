@@ -179,7 +179,9 @@ class Plan:
             NoPlanError: Nothing meets the goals; the message names the nearest miss.
         """
         if not self.candidates:
-            raise NoPlanError(self.nearest_miss)
+            lost = f"the plan of {self.stack} has no candidate"
+            again = f"write it again with: tokenmill plan {self.stack} --write"
+            raise NoPlanError(self.nearest_miss or f"{lost}; {again}")
         return self.candidates[0]
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 CONTEXT_PREFIX = "tokenmill:"
 SAGEMAKER = "sagemaker"
 BEDROCK = "bedrock"
+AUTO = "auto"
+# "InvokeModel" (Amazon Bedrock API Reference), modelId: models, regional and global profiles, and ARNs.
+BEDROCK_ID = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+(:[a-z0-9-]+){0,2}|arn:[a-z-]+:bedrock:.+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +36,7 @@ class StackSettings:
         stack: Its name: "chat", "rag" or "batch".
         path: The settings file; the plan stands beside it.
         model: Path of a config.json or name in the catalog; for Bedrock the Bedrock model id.
-        backend: "sagemaker" or "bedrock".
+        backend: "sagemaker" or "bedrock"; "auto" in the file became one of them.
         region: AWS region.
         workload: What must be carried.
         slo: How fast it must answer.
@@ -58,6 +62,11 @@ class StackSettings:
         if isinstance(self.compliance, tuple):
             return self.compliance
         return COMPLIANCE_PACKS if self.compliance else ()
+
+    @property
+    def own_network(self) -> bool:
+        """Whether the packs ask for a network, keys and backups; AwsSolutions alone does not."""
+        return bool(set(self.compliance_packs) - {"AwsSolutions"})
 
     @property
     def plan_path(self) -> Path:
@@ -115,6 +124,24 @@ def load_settings(path: Path, *, context: Mapping[str, Any] | None = None) -> di
     return _sections(path, _parse(path), context or {})
 
 
+def load_section(path: Path, stack: str, *, context: Mapping[str, Any] | None = None) -> StackSettings:
+    """Return one section of a settings file.
+
+    Args:
+        path: The file, usually tokenmill.toml.
+        stack: The section's name.
+        context: CDK context, as `load_settings` takes it.
+
+    Raises:
+        TokenmillError: The file is missing or not TOML, or has no such section.
+        SettingsError: One line for every key that is unknown, missing or wrong.
+    """
+    sections = load_settings(path, context=context)
+    if stack not in sections:
+        raise TokenmillError(f"{path} has no section [{stack}]; it has {', '.join(sections)}")
+    return sections[stack]
+
+
 def settings_from(stack: str, path: Path, keys: Mapping[str, Any]) -> StackSettings:
     """Return settings that stand in no file.
 
@@ -142,6 +169,8 @@ def _sections(path: Path, document: dict[str, Any], context: Mapping[str, Any]) 
     for name, section in document.items():
         fields = read_section(name, section, problems)
         if fields is not None:
+            if fields["backend"] == AUTO:
+                fields["backend"] = _backend_of(fields["model"], path.parent)
             settings = StackSettings(stack=name, path=path, **fields)
             problems += _model_problems(settings)
             sections[name] = settings
@@ -171,6 +200,12 @@ def read_plan(settings: StackSettings) -> tuple[Plan, tuple[str, ...]]:
             f"plan file {settings.plan_path} was made from other inputs than {settings.path} has now "
             f"(model file, traffic, slo, region, limits or backend); see what changes with: "
             f"tokenmill plan {settings.stack} --diff; accept it with: {command}"
+        )
+    edited = _edited(plan, settings)
+    if edited:
+        raise TokenmillError(
+            f"plan file {settings.plan_path} was edited by hand: its {edited} is not what it was made from; "
+            f"write it again with: {command}"
         )
     current = catalog_versions()
     changed = [
@@ -225,9 +260,37 @@ def _toml_value(value: object) -> object:
         return value
 
 
+def _edited(plan: Plan, settings: StackSettings) -> str:
+    """What a plan says of its inputs against the settings that its digest fits."""
+    said = {
+        "stack": (plan.stack, settings.stack),
+        "backend": (plan.backend, settings.backend),
+        "region": (plan.region, settings.region),
+        "model": (plan.model.id, ModelSpec.from_hf_config(settings.model_path).id),
+        "traffic": (plan.workload, settings.workload),
+        "slo": (plan.slo, settings.slo),
+        "limits": (plan.limits, settings.limits),
+    }
+    return ", ".join(name for name, (found, given) in said.items() if found != given)
+
+
+def _is_bedrock_id(model: str) -> bool:
+    return BEDROCK_ID.fullmatch(model) is not None and not model.endswith(".json")
+
+
+def _backend_of(model: str, base: Path) -> str:
+    """Files and catalog names are for SageMaker; which of two back ends is cheaper is not asked here."""
+    return BEDROCK if _is_bedrock_id(model) and not (base / model).exists() else SAGEMAKER
+
+
 def _model_problems(settings: StackSettings) -> list[str]:
     if not settings.needs_plan:
-        return []
+        if _is_bedrock_id(settings.model):
+            return []
+        return [
+            f"{settings.stack}.model: {settings.model!r} is not a Bedrock model id; give one such as "
+            'amazon.nova-lite-v1:0, an inference profile\'s id or its ARN, or set backend = "sagemaker"'
+        ]
     try:
         path = settings.model_path
     except TokenmillError as error:

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from tokenmill.core.plan import Plan
     from tokenmill.core.workload import Capacity
 
-# What the host's own agents take is not documented, so a fifth of its memory is left to them.
-HOST_MEMORY_SHARE = 0.8
-MIB_PER_GIB = 1024
 # "InferenceComponentRollingUpdatePolicy": a batch is 5 to 50 percent of the copies.
 SMALLEST_BATCH_PERCENT = 5
 LARGEST_BATCH_PERCENT = 50
@@ -104,19 +101,18 @@ class Serving:
 
     @property
     def copies_per_instance(self) -> int:
-        """Copies that one instance holds."""
-        return self.instance.chips // self.chips
-
-    @property
-    def host_memory_share_mib(self) -> int:
-        """An equal share of the host memory that the host's own agents leave, in MiB."""
-        usable = self.instance.host_memory_gib * MIB_PER_GIB * HOST_MEMORY_SHARE
-        return int(usable / self.copies_per_instance)
+        """Copies that one instance holds, by chips and by host memory."""
+        by_chips = self.instance.chips // self.chips
+        if self.host_memory_mib is None:
+            return by_chips
+        return min(by_chips, self.instance.host_room_mib // self.host_memory_mib)
 
     @property
     def reserved_memory_mib(self) -> int:
-        """Host memory that a copy reserves, in MiB: what it needs, or else its share."""
-        return self.host_memory_share_mib if self.host_memory_mib is None else self.host_memory_mib
+        """Host memory that a copy reserves, in MiB: what it needs, or else an equal share."""
+        if self.host_memory_mib is not None:
+            return self.host_memory_mib
+        return self.instance.host_room_mib // self.copies_per_instance
 
     def instances_for(self, copies: int) -> int:
         """Return how many instances hold some copies.
@@ -155,8 +151,9 @@ class Serving:
                 ("tensor_parallel", tensor),
                 ("max_sequences", self.max_sequences),
                 ("context_tokens", self.context_tokens),
+                ("host_memory_mib", self.host_memory_mib),
             )
-            if value < 1
+            if value is not None and value < 1
         ]
         if problems:
             return problems
@@ -170,16 +167,10 @@ class Serving:
                 f"tensor_parallel is {tensor}, but {instance.name} has {instance.cores} cores; "
                 f"give {instance.cores} or less, or a larger instance type"
             )
-        elif instance.chips % self.chips:
+        elif self.host_memory_mib is not None and self.host_memory_mib > instance.host_room_mib:
             problems.append(
-                f"a copy on {self.chips} chips does not divide the {instance.chips} chips of "
-                f"{instance.name}; give a tensor_parallel whose chips divide {instance.chips}"
-            )
-        elif self.host_memory_mib is not None and self.host_memory_mib > self.host_memory_share_mib:
-            problems.append(
-                f"host_memory_mib is {self.host_memory_mib}, but {self.copies_per_instance} copies on "
-                f"{instance.name} leave {self.host_memory_share_mib} MiB for each; give a larger "
-                "instance type"
+                f"host_memory_mib is {self.host_memory_mib}, but {instance.name} has "
+                f"{instance.host_room_mib} MiB for copies; give a larger instance type"
             )
         return problems
 

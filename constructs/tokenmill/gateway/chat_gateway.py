@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import aws_cdk as cdk
 import jsii
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 # regional stream may be idle for 5 minutes where an edge-optimised one ends after 30 seconds.
 STREAM_MINUTES = 15
 STAGE = "api"
+DEFAULT_RATE = 50
+# An authorizer answers at once and is asked once a minute a key; the gateway is held for a whole answer.
+AUTHORIZER_SHARE = 10
 KEY_PATTERN = "^[Bb]earer tm-[0-9a-f]{12}-[A-Za-z0-9_-]{43}$"
 
 GATEWAY_ENTRY = FunctionEntry(
@@ -62,8 +66,8 @@ class GatewayLimits:
         ValueError: If a limit is below 1 or a body is longer than API Gateway takes (10 MiB).
     """
 
-    requests_per_second: float = 50
-    burst: int = 100
+    requests_per_second: float = DEFAULT_RATE
+    burst: int = 2 * DEFAULT_RATE
     max_body_bytes: int = 1_048_576
 
     def __post_init__(self) -> None:
@@ -74,6 +78,16 @@ class GatewayLimits:
             )
         if not 1 <= self.max_body_bytes <= 10 * 1_048_576:
             raise ValueError(f"max_body_bytes is {self.max_body_bytes}; it must be 1 to 10485760 (10 MiB)")
+
+    @classmethod
+    def for_rate(cls, requests_per_second: float) -> Self:
+        """Return limits that let twice a planned rate in, and never less than the defaults.
+
+        Args:
+            requests_per_second: The planned rate of the peak hour, in requests a second.
+        """
+        rate = max(DEFAULT_RATE, math.ceil(2 * requests_per_second))
+        return cls(requests_per_second=rate, burst=2 * rate)
 
 
 @jsii.implements(iam.IGrantable)
@@ -97,7 +111,7 @@ class ChatGateway(Construct):
 
     Raises:
         ValueError: If there is no model, or two have one name.
-        FileNotFoundError: If the libraries were not vendored and no layer is given.
+        TokenmillError: If the libraries were not vendored and no layer is given.
     """
 
     def __init__(
@@ -139,7 +153,7 @@ class ChatGateway(Construct):
             "Authorizer",
             entry=AUTHORIZER_ENTRY,
             environment={KEY_TABLE_VARIABLE: api_keys.table_name},
-            hosting=hosting,
+            hosting=_authorizer_hosting(hosting),
         )
         api_keys.grant_read(self.authorizer_handler.role)
         self.api = self._api(limits, hosting, private_endpoint)
@@ -260,6 +274,13 @@ def _config(
         conversation_table=conversations.table_name,
         conversation_ttl_days=conversations.time_to_live_days,
     )
+
+
+def _authorizer_hosting(hosting: FunctionHosting) -> FunctionHosting:
+    reserved = hosting.reserved_concurrency
+    if reserved is None:
+        return hosting
+    return replace(hosting, reserved_concurrency=math.ceil(reserved / AUTHORIZER_SHARE))
 
 
 def _check_models(models: Sequence[ServedModel]) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from aws_cdk import aws_lambda as lambda_
 
+from tokenmill.core.errors import TokenmillError
+
 if TYPE_CHECKING:
     from constructs import Construct
 
@@ -22,7 +24,7 @@ def vendored_layer(scope: Construct, id: str, *, folder: Path = LAYER_FOLDER) ->
         folder: Where the libraries are.
 
     Raises:
-        FileNotFoundError: If they have not been vendored, which a checkout does once.
+        TokenmillError: If they have not been vendored, which a checkout does once.
     """
     check_vendored(folder)
     return lambda_.LayerVersion(
@@ -42,10 +44,10 @@ def check_vendored(folder: Path = LAYER_FOLDER) -> None:
         folder: Where the libraries should be.
 
     Raises:
-        FileNotFoundError: If they are not.
+        TokenmillError: If they are not.
     """
     if not (folder / "python" / "starlette").is_dir():
-        raise FileNotFoundError(
+        raise TokenmillError(
             f"the gateway's libraries are not in {folder}; run `make setup`, "
             "or give runtime_dependencies= a layer with starlette and anyio"
         )

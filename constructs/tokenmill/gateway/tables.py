@@ -64,7 +64,7 @@ class _GatewayTable(Construct):
 
     def _grant(self, grantee: iam.IGrantable, allowed: tuple[str, ...], *, write: bool) -> iam.Grant:
         grant = iam.Grant.add_to_principal(
-            grantee=grantee, actions=list(allowed), resource_arns=[self.table.table_arn]
+            grantee=grantee, actions=list(allowed), resource_arns=[self.table_arn]
         )
         if self._encryption_key is None:
             return grant
@@ -147,7 +147,7 @@ class ConversationTable(_GatewayTable):
         self.time_to_live_days = int(days)
 
     def grant_read_write(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Let a principal read, add and delete turns.
+        """Let a principal read and add turns.
 
         Args:
             grantee: The principal.

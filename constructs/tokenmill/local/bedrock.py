@@ -6,6 +6,7 @@ Source: Amazon Bedrock API Reference, "Converse" and "ConverseStream" (paths, er
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -103,7 +104,7 @@ class BedrockRuntime:
                 status=424,
             ) from error
         if response.status_code >= 400:
-            message = (await response.aread()).decode(errors="replace")
+            message = json.loads(await response.aread())["error"]["message"]
             code = "ValidationException" if response.status_code < 500 else "ModelErrorException"
             raise AwsError(code, message, status=400 if response.status_code < 500 else 424)
         return response

@@ -47,7 +47,7 @@ def cli_environment(state: Path, *, endpoint: str, account: str, region: str) ->
         **kept,
         "HOME": str(home),
         _JSII_CACHE: jsii_cache(),
-        "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "1",
+        "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
         "NODE_NO_WARNINGS": "1",
         "CDK_DISABLE_VERSION_CHECK": "1",
         "CDK_DISABLE_CLI_TELEMETRY": "true",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import time
@@ -13,13 +14,14 @@ from tokenmill.local import bedrock
 from tokenmill.local.autoscaling import AutoScaling
 from tokenmill.local.aws_requests import AwsError, Params, Scope, dispatch
 from tokenmill.local.cloudformation import register
-from tokenmill.local.cloudwatch.alarms import next_state
+from tokenmill.local.cloudwatch.alarms import check_alarm, next_state
 from tokenmill.local.cloudwatch.emf import metrics_of
+from tokenmill.local.cloudwatch.metric_math import MetricMathError
 from tokenmill.local.sagemaker import runtime
 from tokenmill.local.sagemaker.control import STARTUP_SECONDS, SageMaker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping
+    from collections.abc import Callable, Coroutine, Mapping, MutableMapping
 
     from tokenmill.local.ministack_seams import Ministack
     from tokenmill.local.sagemaker.fleet import ModelServers
@@ -72,15 +74,15 @@ class LocalCloud:
         service = credential.group(3) if credential else ""
         target = headers.get("x-amz-target", "")
         if service == "sagemaker" and runtime.PATH.match(path):
-            await self.sagemaker_runtime.invoke(
-                self._scope(credential), path, headers, await _read(receive), send
-            )
+            body = await _read(receive)
+            answer = self.sagemaker_runtime.invoke(self._scope(credential), path, headers, body, send)
+            await _until_gone(receive, answer)
         elif service == "sagemaker" and target:
             await self._json(self.sagemaker, self._scope(credential), target, receive, send)
         elif service == "application-autoscaling":
             await self._json(self.autoscaling, self._scope(credential), target, receive, send)
         elif service == "bedrock" and bedrock.PATH.match(path):
-            await self.bedrock_runtime.invoke(path, await _read(receive), send)
+            await _until_gone(receive, self.bedrock_runtime.invoke(path, await _read(receive), send))
         else:
             await self._inner(scope, receive, send)
 
@@ -168,7 +170,12 @@ class LocalCloud:
 
     def _evaluate(self, alarm: dict[str, Any]) -> None:
         now = time.time()
-        changed = next_state(alarm, self.ministack.statistic, now)
+        changed: tuple[str, str] | None
+        try:
+            check_alarm(alarm)
+            changed = next_state(alarm, self.ministack.statistic, now)
+        except MetricMathError as error:
+            changed = ("INSUFFICIENT_DATA", f"Not evaluated: {error}")
         if changed is not None:
             self.ministack.change_alarm(alarm, *changed, now)
 
@@ -182,6 +189,25 @@ async def _read(receive: Any) -> bytes:
         parts.append(message.get("body", b""))
         more = message.get("more_body", False)
     return b"".join(parts)
+
+
+async def _until_gone(receive: Any, answer: Coroutine[Any, Any, None]) -> None:
+    """Run an answer until its end, or until its client is gone: the model then stops, as vLLM does."""
+    answering = asyncio.create_task(answer)
+    watching = asyncio.create_task(_gone(receive))
+    try:
+        await asyncio.wait((answering, watching), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        watching.cancel()
+        if not answering.done():
+            answering.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await answering
+
+
+async def _gone(receive: Any) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _send(send: Any, status: int, headers: Mapping[str, str], body: bytes) -> None:

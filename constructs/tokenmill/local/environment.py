@@ -40,7 +40,11 @@ def node_problem() -> str | None:
     node = shutil.which("node")
     if node is None:
         return f"node is not on PATH; install Node.js {MINIMUM_NODE} or newer, for example: nvm install 22"
-    shown = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout.strip()
+    try:
+        asked = subprocess.run([node, "--version"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        return f"{node} does not start ({error.strerror}); run: nvm install 22"
+    shown = asked.stdout.strip()
     match = re.match(r"v(\d+)\.", shown)
     if match is None or int(match.group(1)) < MINIMUM_NODE:
         return (
@@ -59,7 +63,9 @@ def cdk_problem(directory: Path) -> str | None:
     package = directory / "node_modules" / "aws-cdk" / "package.json"
     if not package.exists() or not cdk_path(directory).exists():
         return f"the CDK CLI is not in {directory / 'node_modules'}; run: npm install aws-cdk@2.1148.1"
-    found = str(json.loads(package.read_text())["version"])
+    found = _version_in(package)
+    if found is None:
+        return f"{package} names no version; run: npm install aws-cdk@2.1148.1"
     version = tuple(int(part) for part in re.findall(r"\d+", found)[:3])
     if version < MINIMUM_CDK or version[0] != MINIMUM_CDK[0]:
         wanted = ".".join(map(str, MINIMUM_CDK))
@@ -68,6 +74,15 @@ def cdk_problem(directory: Path) -> str | None:
             "run: npm install aws-cdk@2.1148.1"
         )
     return None
+
+
+def _version_in(package: Path) -> str | None:
+    try:
+        document = json.loads(package.read_text())
+    except ValueError:
+        return None
+    version = document.get("version") if isinstance(document, dict) else None
+    return version if isinstance(version, str) else None
 
 
 def packages_problems() -> list[str]:

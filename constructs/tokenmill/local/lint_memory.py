@@ -30,8 +30,12 @@ class LintMemory:
         """What the clean lint of this very assembly said; nothing when there was none."""
         if not self._path.exists():
             return None
-        kept = json.loads(self._path.read_text())
-        return str(kept["summary"]) if kept["digest"] == self._digest else None
+        try:
+            kept = json.loads(self._path.read_text())
+        except ValueError:
+            return None  # cut short by a full disk or a kill: the next clean lint writes it again
+        known = isinstance(kept, dict) and kept.get("digest") == self._digest
+        return str(kept["summary"]) if known else None
 
     def remember(self, summary: str) -> None:
         """Keep a clean lint.

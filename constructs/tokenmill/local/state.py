@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tokenmill.core.errors import TokenmillError
 from tokenmill.local.processes import start_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 STATE_FOLDER = ".tokenmill"
 _SCHEMA = 1
@@ -26,6 +32,7 @@ class CloudState:
     port: int
     account: str
     region: str
+    model_url: str | None = None
     stack: str | None = None
     base_url: str | None = None
     api_key: str | None = None
@@ -63,18 +70,56 @@ def state_folder(directory: Path | None = None) -> Path:
     return (directory or Path.cwd()) / STATE_FOLDER
 
 
+@contextlib.contextmanager
+def only_run(folder: Path) -> Iterator[None]:
+    """Make the folder of the local state and keep every other run of `up` out of it for a while.
+
+    Args:
+        folder: `.tokenmill`.
+
+    Raises:
+        TokenmillError: The folder cannot be written, or another run is at work in it.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+        lock = (folder / "up.lock").open("w")
+    except OSError as error:
+        raise TokenmillError(
+            f"{folder} cannot be written ({error.strerror}); the local cloud keeps its state there, "
+            "so mend or remove it, or run in another folder"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TokenmillError(
+                f"another `tokenmill up` is at work in {folder.parent}; wait until it is up, or stop it"
+            ) from None
+        yield
+
+
 def running_cloud(folder: Path) -> CloudState | None:
     """Return the cloud that runs for a folder; nothing when none does.
 
     Args:
         folder: `.tokenmill`.
+
+    Raises:
+        TokenmillError: The state file is damaged.
     """
     path = folder / "cloud.json"
     if not path.exists():
         return None
-    document = json.loads(path.read_text())
-    if document.pop("schema", None) != _SCHEMA:
-        return None
+    try:
+        document = json.loads(path.read_text())
+    except ValueError:
+        document = None
+    members = {"schema", *(field.name for field in fields(CloudState))}
+    if not isinstance(document, dict) or set(document) != members or document.pop("schema") != _SCHEMA:
+        raise TokenmillError(
+            f"{path} cannot be read; stop the `tokenmill up` that wrote it, if it still runs, "
+            f"then run: rm {path}"
+        )
     state = CloudState(**document)
     return state if state.alive else None
 

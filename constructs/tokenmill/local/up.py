@@ -19,7 +19,8 @@ from tokenmill.local.cloud import DEFAULT_ACCOUNT
 from tokenmill.local.cloud_process import CloudClient, CloudProcess
 from tokenmill.local.environment import check_environment
 from tokenmill.local.processes import start_time, wait_until
-from tokenmill.local.state import CloudState, running_cloud, state_folder
+from tokenmill.local.sagemaker.fleet import MODEL_URL
+from tokenmill.local.state import CloudState, only_run, running_cloud, state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,14 +94,15 @@ class Up:
         check_environment(self._options.directory)
         settings = self._settings()
         self._steps.done(step, "node, the CDK CLI and the local cloud are there")
-        self._plan(settings)
-        running = running_cloud(self._folder)
-        state = running or self._start(settings)
-        stacks = self._synthesize(state, bootstrap=running is None)
-        self._lint()
-        refuse_unknown_types(stacks)
-        self._deploy(state, stacks)
-        return self._answer(state, stacks)
+        with only_run(self._folder):
+            self._plan(settings)
+            running = self._running()
+            state = running or self._start(settings)
+            stacks = self._synthesize(state, bootstrap=running is None)
+            self._lint()
+            refuse_unknown_types(stacks)
+            self._deploy(state, stacks)
+            return self._answer(state, stacks)
 
     def stop(self) -> None:
         """End what this run started; a cloud that ran before stays."""
@@ -140,6 +142,20 @@ class Up:
             raise TokenmillError(f"{SETTINGS_FILE} has no section [{name}]; it has: {', '.join(sections)}")
         return sections[name]
 
+    def _running(self) -> CloudState | None:
+        running = running_cloud(self._folder)
+        if running is None:
+            return None
+        asked = {"--port": self._options.port or None, MODEL_URL: os.environ.get(MODEL_URL)}
+        has = {"--port": running.port, MODEL_URL: running.model_url}
+        for name, value in asked.items():
+            if value not in (None, has[name]):
+                raise TokenmillError(
+                    f"{name} is {value}, but the local cloud that runs in this folder has "
+                    f"{has[name] or 'none'}; run `tokenmill down` first, or leave {name} out"
+                )
+        return running
+
     def _start(self, settings: StackSettings | None) -> CloudState:
         step = self._steps.begin("cloud")
         region = settings.region if settings else os.environ.get("AWS_REGION", DEFAULT_REGION)
@@ -154,6 +170,7 @@ class Up:
             port=self._cloud.port,
             account=DEFAULT_ACCOUNT,
             region=region,
+            model_url=os.environ.get(MODEL_URL),
         )
         state.write(self._folder)
         self._steps.done(step, f"AWS endpoint {state.endpoint}")

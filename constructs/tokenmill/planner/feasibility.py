@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,6 @@ from tokenmill.core.instances import GIB, Price, instance_type
 from tokenmill.core.plan import Rejection
 from tokenmill.planner.memory import (
     host_memory_mib,
-    host_room_mib,
     kv_bytes_per_token_per_core,
     overhead_bytes_per_core,
     usable_bytes_per_core,
@@ -57,7 +57,7 @@ class Problem:
     def __post_init__(self) -> None:
         for name, usd in self.prices.items():
             instance_type(name)
-            if usd <= 0:
+            if not 0 < usd < math.inf:
                 raise TokenmillError(f"price of {name} must be above 0, got {usd!r}")
         longest, needed = self.model.max_context_tokens, self.typical_tokens
         if self.context_tokens > longest:
@@ -166,7 +166,7 @@ def _timing(problem: Problem, instance: InstanceType, image: ServingImage) -> st
 
 
 def _host_memory(problem: Problem, instance: InstanceType, image: ServingImage) -> str:
-    needed, room = host_memory_mib(problem.model, image), host_room_mib(instance)
+    needed, room = host_memory_mib(problem.model, image), instance.host_room_mib
     if needed <= room:
         return ""
     return (

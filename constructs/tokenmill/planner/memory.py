@@ -11,7 +11,7 @@ from tokenmill.planner.terms import kv_heads_per_core
 
 if TYPE_CHECKING:
     from tokenmill.core.images import ServingImage
-    from tokenmill.core.instances import Accelerator, InstanceType
+    from tokenmill.core.instances import Accelerator
     from tokenmill.core.model_spec import ModelSpec
 
 NEURON_OVERHEAD_BYTES = (1024 + 472 + 392 + 319 + 8) * 1024**2
@@ -122,14 +122,3 @@ def host_memory_mib(model: ModelSpec, image: ServingImage) -> int:
     if image.static_batch:
         return HOST_BASE_MIB + math.ceil(model.weight_bytes / MIB)
     return HOST_BASE_MIB + min(HOST_SHARD_MIB, math.ceil(model.weight_bytes / MIB))
-
-
-def host_room_mib(instance: InstanceType) -> int:
-    """Return the host memory that copies may ask for, in MiB.
-
-    SageMaker keeps some of an instance for itself; a tenth is an allowance, not a documented figure.
-
-    Args:
-        instance: The instance type.
-    """
-    return math.floor(instance.host_memory_gib * 1024 * 0.9)

@@ -13,7 +13,7 @@ from tokenmill.core.plan import Candidate, Rejection
 from tokenmill.core.workload import Capacity, Parallelism
 from tokenmill.planner.feasibility import Problem, degrees, instance_rejection, split_rejection
 from tokenmill.planner.load import best_rate, busy_seconds_per_request, full_step_ms, latency
-from tokenmill.planner.memory import host_memory_mib, host_room_mib, kv_room_tokens, memory_of_copy
+from tokenmill.planner.memory import host_memory_mib, kv_room_tokens, memory_of_copy
 from tokenmill.planner.timing import paged_engine, static_engine
 from tokenmill_runtime.token_work import TokenWorkCoefficients
 
@@ -250,7 +250,7 @@ class Search:
 
 def copies_per_instance(problem: Problem, instance: InstanceType, image: ServingImage, chips: int) -> int:
     """Return how many copies an instance holds, by chips and by host memory."""
-    by_memory = host_room_mib(instance) // host_memory_mib(problem.model, image)
+    by_memory = instance.host_room_mib // host_memory_mib(problem.model, image)
     return min(instance.chips // chips, by_memory)
 
 

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from tokenmill.core.errors import TokenmillError
+
 if TYPE_CHECKING:
     from tokenmill.core.plan import Candidate
 
@@ -25,7 +27,7 @@ class TokenScalingPolicy:
         scale_in_cooldown_seconds: Wait after copies were removed, in seconds.
 
     Raises:
-        ValueError: If a number is out of its range.
+        TokenmillError: If a number is out of its range.
     """
 
     target_utilization_percent: float
@@ -35,17 +37,17 @@ class TokenScalingPolicy:
 
     def __post_init__(self) -> None:
         if not 0 < self.target_utilization_percent <= 100:
-            raise ValueError(
+            raise TokenmillError(
                 f"target_utilization_percent is {self.target_utilization_percent}; it must be above "
                 "0, up to 100"
             )
         if not (math.isfinite(self.concurrent_requests_per_copy) and self.concurrent_requests_per_copy > 0):
-            raise ValueError(
+            raise TokenmillError(
                 f"concurrent_requests_per_copy is {self.concurrent_requests_per_copy}; it must be above 0"
             )
         for name in ("scale_out_cooldown_seconds", "scale_in_cooldown_seconds"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+                raise TokenmillError(f"{name} is {getattr(self, name)}; it must be 0 or more")
 
     @classmethod
     def from_candidate(cls, candidate: Candidate) -> Self:

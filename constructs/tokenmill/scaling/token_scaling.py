@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 from aws_cdk import aws_applicationautoscaling as autoscaling
 from constructs import Construct
 
+from tokenmill.core.errors import TokenmillError
 from tokenmill.scaling.policy import TokenScalingPolicy
 from tokenmill_runtime.metric_contract import BY_NAME, COPIES, NAMESPACE, TARGET_DIMENSION, TOKEN_WORK
 
@@ -40,7 +41,7 @@ class TokenScaling(Construct):
         policy: When copies are added and removed.
 
     Raises:
-        ValueError: If the fewest copies are 0: waking up from zero needs a policy of its own.
+        TokenmillError: If the fewest copies are 0: waking up from zero needs a policy of its own.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class TokenScaling(Construct):
         policy: TokenScalingPolicy,
     ) -> None:
         if capacity.minimum < 1:
-            raise ValueError(
+            raise TokenmillError(
                 f"capacity.minimum is {capacity.minimum}; TokenScaling keeps at least 1 copy, because "
                 "at 0 copies there is no token work to wake up on"
             )

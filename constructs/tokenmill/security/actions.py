@@ -36,7 +36,8 @@ VOLUME_KEY = ("kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:Generate
 
 KEY_TABLE_READ = ("dynamodb:GetItem",)
 CONVERSATION_READ = ("dynamodb:GetItem", "dynamodb:Query")
-CONVERSATION_WRITE = ("dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem")
+# Turns are added and never changed; DynamoDB itself deletes them after their time to live.
+CONVERSATION_WRITE = ("dynamodb:PutItem",)
 # "AWS KMS keys in DynamoDB": a principal that reads needs to decrypt, one that writes needs data keys too.
 TABLE_KEY_READ = ("kms:Decrypt", "kms:DescribeKey")
 TABLE_KEY_WRITE = ("kms:Encrypt", "kms:GenerateDataKey")

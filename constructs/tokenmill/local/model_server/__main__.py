@@ -15,6 +15,7 @@ from tokenmill.local.model_server.app import ModelServer, ModelSettings
 from tokenmill.local.model_server.defaults import DEFAULT_TIMING
 from tokenmill.local.model_server.upstream import Upstream
 from tokenmill.local.processes import exit_with_parent, listener, listener_from_fd, serve
+from tokenmill.local.sagemaker.fleet import MODEL_URL
 
 _ENGINE_HELP = "EngineTiming as JSON; without it a documented default"
 
@@ -40,8 +41,9 @@ def main() -> None:
         timing=timing,
         context_tokens=arguments.context_tokens or timing.kv_capacity_tokens,
         copies=arguments.copies,
+        planned=arguments.engine is not None,
     )
-    url = os.environ.get("TOKENMILL_MODEL_URL")
+    url = os.environ.get(MODEL_URL)
     upstream = None
     if url:
         upstream = Upstream(

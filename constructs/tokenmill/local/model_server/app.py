@@ -44,6 +44,7 @@ class ModelSettings:
     timing: Timing
     context_tokens: int
     copies: int = 1
+    planned: bool = False
 
 
 class ModelServer:
@@ -119,7 +120,7 @@ class ModelServer:
         chat = from_openai(body)
         if self.upstream is not None:
             return await self._relay(self.upstream, body, stream=chat.stream)
-        pieces, reason = chat.output_pieces(self.settings.model, self.settings.context_tokens)
+        pieces, reason = self._pieces(chat)
         tokens = self._tokens(chat, pieces)
         usage = Usage(input_tokens=chat.input_tokens, output_tokens=len(pieces))
         completion = Completion(body.get("model") or self.settings.model)
@@ -134,16 +135,15 @@ class ModelServer:
         began = time.monotonic()
         chat, openai = from_converse(await _body(request))
         if self.upstream is not None:
-            response = await self.upstream.open(openai)
-            answer = json.loads(b"".join([chunk async for chunk in self.upstream.chunks(response)]))
+            answer = await self.upstream.whole(openai)
             choice, counted = answer["choices"][0], answer.get("usage") or {}
             usage = Usage(
                 input_tokens=counted.get("prompt_tokens", 0),
                 output_tokens=counted.get("completion_tokens", 0),
             )
-            text, reason = choice["message"]["content"], choice["finish_reason"]
+            text, reason = choice["message"]["content"] or "", choice["finish_reason"]
         else:
-            pieces, reason = chat.output_pieces(self.settings.model, self.settings.context_tokens)
+            pieces, reason = self._pieces(chat)
             usage = Usage(input_tokens=chat.input_tokens, output_tokens=len(pieces))
             text = "".join([piece async for piece in self._tokens(chat, pieces)])
         latency = round((time.monotonic() - began) * 1000)
@@ -156,10 +156,14 @@ class ModelServer:
             body = {**openai, "stream": True, "stream_options": {"include_usage": True}}
             events = _converse_relay(self.upstream, await self.upstream.open(body))
         else:
-            pieces, reason = chat.output_pieces(self.settings.model, self.settings.context_tokens)
+            pieces, reason = self._pieces(chat)
             usage = Usage(input_tokens=chat.input_tokens, output_tokens=len(pieces))
             events = _converse_events(self._tokens(chat, pieces), reason, usage)
         return StreamingResponse(events, media_type=CONTENT_TYPE)
+
+    def _pieces(self, chat: Chat) -> tuple[list[str], str]:
+        settings = self.settings
+        return chat.output_pieces(settings.model, settings.context_tokens, planned=settings.planned)
 
     def _tokens(self, chat: Chat, pieces: list[str]) -> AsyncIterator[str]:
         if not self.copies.engines:

@@ -46,12 +46,13 @@ class Chat:
         """Tokens of the prompt."""
         return count_tokens(self.texts)
 
-    def output_pieces(self, model: str, context_tokens: int) -> tuple[list[str], str]:
+    def output_pieces(self, model: str, context_tokens: int, *, planned: bool) -> tuple[list[str], str]:
         """Return the pieces of the answer and why it ends (`stop` or `length`).
 
         Args:
             model: Model that the server stands in for.
             context_tokens: Longest prompt and answer together.
+            planned: Whether the timing is a plan's; else it is the default one.
 
         Raises:
             RequestError: The prompt and the answer do not fit into the context.
@@ -63,7 +64,7 @@ class Chat:
                 f"the prompt has {self.input_tokens} tokens{asked}, but the context holds {context_tokens}; "
                 "send less or lower max_tokens"
             )
-        text = answer(model, self.texts, self.input_tokens)
+        text = answer(model, self.texts, self.input_tokens, planned=planned)
         limit = min(room, self.max_tokens or room)
         if self.ignore_eos:
             return fill(text, limit), "length"

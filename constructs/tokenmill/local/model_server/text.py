@@ -31,22 +31,28 @@ def count_tokens(texts: Sequence[str]) -> int:
     return sum(len(pieces(text)) + 4 for text in texts)
 
 
-def answer(model: str, texts: Sequence[str], input_tokens: int) -> list[str]:
+def answer(model: str, texts: Sequence[str], input_tokens: int, *, planned: bool) -> list[str]:
     """Return the pieces of the answer to a conversation; the same conversation gets the same answer.
 
     Args:
         model: Model that the server stands in for.
         texts: Contents of the messages, the last one the question.
         input_tokens: What the prompt counts as.
+        planned: Whether the timing is a plan's; else it is the default one.
     """
     question = " ".join(texts[-1].split())
     if len(question) > _QUOTED_CHARACTERS:
         question = question[: _QUOTED_CHARACTERS - 1] + "…"
+    timing = (
+        "what is real is the time between them, which is the time that the plan predicts for the planned "
+        "instance."
+        if planned
+        else "and no plan says how fast this model is, so the time between them is a round default."
+    )
     noun = "message" if len(texts) == 1 else "messages"
     return pieces(
         f'You asked "{question}". I cannot answer that: I am tokenmill\'s local model server in place of '
-        f"{model}. I hold no weights, so these words are fixed; what is real is the time between them, "
-        f"which is the time that the plan predicts for the planned instance. "
+        f"{model}. I hold no weights, so these words are fixed; {timing} "
         f"Your prompt had {len(texts)} {noun}, about {input_tokens} tokens. "
         "Set TOKENMILL_MODEL_URL to an OpenAI-compatible server to hear from a real model."
     )

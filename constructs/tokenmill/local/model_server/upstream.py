@@ -27,7 +27,8 @@ class Upstream:
     def __init__(self, url: str, *, model: str | None = None, key: str | None = None) -> None:
         self.url = url.rstrip("/")
         self._model = model
-        headers = {"authorization": f"Bearer {key}"} if key else {}
+        # Streams pass through as they are, so they must not come compressed.
+        headers = {"accept-encoding": "identity", **({"authorization": f"Bearer {key}"} if key else {})}
         timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
         self._client = httpx.AsyncClient(headers=headers, timeout=timeout, trust_env=False)
 
@@ -88,6 +89,22 @@ class Upstream:
         finally:
             await response.aclose()
 
+    async def whole(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer to a chat request that is not streamed.
+
+        Args:
+            body: The OpenAI request.
+
+        Raises:
+            RequestError: The server does not answer, or not with a chat completion.
+        """
+        response = await self.open(body)
+        data = b"".join([chunk async for chunk in self.chunks(response)])
+        document = self._document(data)
+        if not document.get("choices"):
+            raise self._odd("an answer without choices", data)
+        return document
+
     async def events(self, response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
         """Yield the documents of a stream of server-sent events, until `[DONE]`.
 
@@ -95,19 +112,39 @@ class Upstream:
             response: An open streaming answer.
 
         Raises:
-            RequestError: The server goes away before the end.
+            RequestError: The server goes away before the end, or sends what is no event.
         """
-        rest = b""
+        rest, ended = b"", False
         async for chunk in self.chunks(response):
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 data = line.removeprefix(b"data:").strip()
+                ended = ended or data == b"[DONE]"
                 if line.startswith(b"data:") and data != b"[DONE]":
-                    yield json.loads(data)
+                    yield self._document(data)
+        if not ended:
+            raise self._odd("a stream that ends without [DONE]", rest)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+
+    def _document(self, data: bytes) -> dict[str, Any]:
+        try:
+            document = json.loads(data)
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise self._odd("what is not a JSON object", data)
+        return document
+
+    def _odd(self, what: str, data: bytes) -> RequestError:
+        shown = data[:80].decode(errors="replace")
+        return RequestError(
+            f"the server behind TOKENMILL_MODEL_URL ({self.url}) sent {what} ({shown!r}); "
+            "it must be an OpenAI-compatible server",
+            status=502,
+        )
 
     def _unreachable(self, error: httpx.HTTPError) -> RequestError:
         return RequestError(

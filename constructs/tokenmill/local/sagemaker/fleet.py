@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+MODEL_URL = "TOKENMILL_MODEL_URL"
 _START_SECONDS = 30.0
 
 
@@ -150,7 +151,7 @@ class ModelServers:
                 "pid": running.child.pid,
                 "url": running.url,
                 "copies": running.launch.copies,
-                "timing": "plan" if running.launch.engine else "default",
+                "timing": os.environ.get(MODEL_URL) or ("plan" if running.launch.engine else "default"),
                 "running": running.child.returncode is None,
             }
             for key, running in sorted(self._running.items())
