@@ -70,6 +70,15 @@ def test_fails_where_no_price_is_known() -> None:
 
 
 @pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("usd", ["nan", "inf", "-5", "0", "free", ""])
+def test_fails_for_a_price_that_would_defeat_the_cap(run: Run, usd: str) -> None:
+    """Nothing is greater than nan: such a price would let any cost pass --max-usd."""
+    refused = run("verify", "--account", "--yes", "--price", f"ml.inf2.xlarge={usd}")
+    assert isinstance(refused.exception, TokenmillError)
+    assert f"--price is 'ml.inf2.xlarge={usd}'" in str(refused.exception)
+
+
+@pytest.mark.usefixtures("project")
 def test_without_account_the_lines_are_listed_and_nothing_is_called(run: Run) -> None:
     document = json.loads(run("verify", "--json").stdout)
     assert [line["id"] for line in document["lines"]] == [line.id for line in LINES]

@@ -97,11 +97,11 @@ def test_every_resource_is_in_the_ledger_before_it_is_asked_for(resources: Resou
     assert all(f'"kind": "{creations[operation]}"' in text for operation, text in written.items())
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_a_killed_run_is_cleaned_up(
     resources: Resources, project: Path, run: Run, number: signal.Signals
 ) -> None:
-    """SIGTERM tears down on the way out; after SIGKILL the ledger knows what to delete."""
+    """SIGTERM and SIGHUP tear down on the way out; after SIGKILL the ledger knows what to delete."""
     resources.status["neuron"] = "Creating"
     script = "from tokenmill.cli import main; main()"
     arguments = ["verify", "--account", "--yes", "--line", "neuron-image-driver"]

@@ -51,7 +51,8 @@ def test_the_outputs_are_a_contract(prod: dict[str, Any], bedrock: dict[str, Any
 
 
 def test_nothing_has_a_physical_name_that_two_stacks_could_share(prod: dict[str, Any]) -> None:
-    """Four types must be named; their names count inside their API, role or target only."""
+    """Five types must be named; four names count inside their API, role or target only, and the component's
+    is made of the stack's name and its path."""
     named = {
         resource["Type"]
         for resource in prod["Resources"].values()
@@ -63,6 +64,7 @@ def test_nothing_has_a_physical_name_that_two_stacks_could_share(prod: dict[str,
         "AWS::ApiGateway::RestApi",
         "AWS::ApplicationAutoScaling::ScalingPolicy",
         "AWS::IAM::Policy",
+        "AWS::SageMaker::InferenceComponent",
     }
 
 

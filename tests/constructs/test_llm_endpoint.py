@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aws_cdk as cdk
 import pytest
@@ -12,11 +13,14 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 
-from support_stack import ENGINE, candidate, of_type, only, plan, statements, template_of
+from support_stack import ENGINE, REGION, candidate, make_app, of_type, only, plan, statements, template_of
 from tokenmill.core.errors import NoPlanError, TokenmillError
 from tokenmill.core.images import image
 from tokenmill.core.workload import Capacity
 from tokenmill.endpoints import EndpointNetwork, LlmEndpoint, Serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TWO = Capacity(minimum=2, maximum=6, initial=2)
 ONE = Capacity(minimum=1, maximum=3, initial=1)
@@ -105,6 +109,17 @@ def test_two_copies_roll_and_one_does_not(prod: dict[str, Any], stack: cdk.Stack
     assert policy["MaximumBatchSize"] == {"Type": "CAPACITY_PERCENT", "Value": 50}
     LlmEndpoint(stack, "Llm", serving=SERVING, capacity=ONE)
     assert "DeploymentConfig" not in only(template_of(stack), COMPONENT)["Properties"]
+
+
+def test_the_component_s_name_reads_the_same_in_its_arn(prod: dict[str, Any], tmp_path: Path) -> None:
+    """SageMaker writes a component's ARN in lower case, and the gateway calls the name found there."""
+    name = only(prod, COMPONENT)["Properties"]["InferenceComponentName"]
+    assert re.fullmatch(r"tokenmillchat-endpoint-[0-9a-f]{8}", name)
+    other = cdk.Stack(make_app(tmp_path), "Other" + "Stack" * 20, env=cdk.Environment(region=REGION))
+    LlmEndpoint(other, "Llm", serving=SERVING, capacity=TWO)
+    long = only(template_of(other), COMPONENT)["Properties"]["InferenceComponentName"]
+    assert len(long) <= 63
+    assert re.fullmatch(r"[a-z0-9](-*[a-z0-9])*", long)
 
 
 def test_the_metadata_says_plan_engine_and_model(prod: dict[str, Any]) -> None:
@@ -252,8 +267,8 @@ def test_an_endpoint_can_be_granted_things(stack: cdk.Stack) -> None:
 
 
 def test_an_imported_component_has_grants_and_metrics(agnostic: cdk.Stack) -> None:
-    """Names become ARNs of this stack's partition, region and account."""
-    endpoint = LlmEndpoint.from_component_name(agnostic, "Llm", endpoint_name="chat", component_name="chat-1")
+    """Names become ARNs of this stack's partition, region and account, the component's in lower case."""
+    endpoint = LlmEndpoint.from_component_name(agnostic, "Llm", endpoint_name="chat", component_name="Chat-1")
     caller = iam.Role(agnostic, "Caller", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
     endpoint.grant_invoke(caller)
     resources = statements(template_of(agnostic), "Caller")[0]["Resource"]
@@ -268,8 +283,8 @@ def test_an_imported_component_has_grants_and_metrics(agnostic: cdk.Stack) -> No
         "TimeToFirstToken",
         "p95",
     )
-    assert metric.dimensions == {"Target": "chat-1"}
-    assert endpoint.scaling_resource_id == "inference-component/chat-1"
+    assert metric.dimensions == {"Target": "Chat-1"}
+    assert endpoint.scaling_resource_id == "inference-component/Chat-1"
     assert endpoint.metric_copies().statistic == "Maximum"
     assert endpoint.metric_token_work().statistic == "Sum"
 
@@ -322,8 +337,9 @@ def test_a_plan_and_its_keywords_make_the_same_template(stack: cdk.Stack) -> Non
     made = plan(candidate(capacity=ONE))
     LlmEndpoint.from_plan(stack, "A", plan=made)
     LlmEndpoint(stack, "B", serving=Serving.from_plan(made), capacity=ONE)
+    names = {"EndpointName": None, "InferenceComponentName": None}
     planned, spelled = (
-        {**found["Properties"], "EndpointName": None, "Metadata": found["Metadata"]}
+        {**found["Properties"], **names, "Metadata": found["Metadata"]}
         for found in of_type(template_of(stack), COMPONENT).values()
     )
     assert planned == spelled

@@ -246,3 +246,14 @@ def test_the_record_names_what_ran_and_on_which_bytes(flawed_assembly: Path) -> 
     assert record["cloudformation_validation"] is True
     assert len(record["templates"]) == 3
     assert set(record["versions"]) == {"aws-cdk-lib", "cdk-nag", "cloudformation-validate"}
+
+
+@pytest.mark.parametrize("text", [None, '{"Resources": {"Q', "[]"])
+def test_fails_on_a_template_that_an_interrupted_synth_left(tmp_path: Path, text: str | None) -> None:
+    write_assembly(tmp_path, BUCKET)
+    [template] = tmp_path.glob("*.template.json")
+    template.unlink()
+    if text is not None:
+        template.write_text(text)
+    with pytest.raises(TokenmillError, match=rf"{template.name}.*synthesize again"):
+        lint_assembly(tmp_path)

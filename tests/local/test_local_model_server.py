@@ -15,6 +15,7 @@ import httpx
 import pytest
 from botocore.eventstream import EventStreamBuffer
 
+from support_local import TIMING
 from tokenmill.local.processes import LOOPBACK, Child, listener, wait_until
 from tokenmill.local.sagemaker.fleet import Launch, LaunchError, ModelServers
 
@@ -22,13 +23,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tokenmill.core.engine_timing import EngineTiming
+
 CHAT = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
 
 
 class Server:
     """A model server of one test."""
 
-    def __init__(self, folder: Path, name: str, **variables: str) -> None:
+    def __init__(
+        self, folder: Path, name: str, *, engine: EngineTiming | None = None, **variables: str
+    ) -> None:
         sock = listener()
         self.url = f"http://{LOOPBACK}:{sock.getsockname()[1]}"
         command = [
@@ -40,6 +45,8 @@ class Server:
             "--exit-with-parent",
         ]
         command += ["--exit-with-parent", "--listen-fd", str(sock.fileno()), "--context-tokens", "200"]
+        if engine is not None:
+            command += ["--engine", json.dumps(engine.to_json())]
         env = {**os.environ, **variables}
         self.child = Child(command, env=env, log=folder / f"{name}.log", pass_fds=[sock.fileno()])
         sock.close()
@@ -77,6 +84,19 @@ def relay(server: Server, tmp_path: Path) -> Iterator[Server]:
 def test_it_says_that_it_holds_no_weights(server: Server) -> None:
     answer = server.http.post("/v1/chat/completions", json={**CHAT, "max_tokens": 100}).json()
     assert "I hold no weights" in answer["choices"][0]["message"]["content"]
+
+
+def test_it_says_that_its_time_is_the_plans_only_when_it_is(server: Server, tmp_path: Path) -> None:
+    def said(by: Server) -> str:
+        answer = by.http.post("/v1/chat/completions", json={**CHAT, "max_tokens": 100}).json()
+        return str(answer["choices"][0]["message"]["content"])
+
+    assert "the time between them is a round default" in said(server)
+    planned = Server(tmp_path, "planned", engine=TIMING)
+    try:
+        assert "the time that the plan predicts" in said(planned)
+    finally:
+        planned.stop()
 
 
 def test_sagemakers_route_and_openais_route_answer_alike(server: Server) -> None:

@@ -321,6 +321,20 @@ def test_log_lines_in_the_embedded_format_become_metrics(cloud: CloudProcess) ->
     assert sum(point["Sum"] for point in points) == 3.0
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"{nope", "the body is not JSON"),
+        (b"{}", "faults takes"),
+        (b'{"account": "1", "region": "r", "insufficient_capacity": "ml.inf2.24xlarge"}', "faults takes"),
+    ],
+)
+def test_fails_faults_that_it_cannot_read(cloud: CloudProcess, body: bytes, said: str) -> None:
+    answer = httpx.post(f"{cloud.endpoint}/_tokenmill/faults", content=body, trust_env=False)
+    assert answer.status_code == 400
+    assert said in answer.json()["error"]
+
+
 def test_an_alarm_that_cannot_be_evaluated_says_so_and_does_not_stop_the_others(cloud: CloudProcess) -> None:
     cloudwatch = client(cloud.endpoint, "cloudwatch")
     name = f"alarm-{uuid4().hex[:8]}"

@@ -17,7 +17,8 @@ def print_status(console: Console, document: dict[str, Any]) -> None:
     """
     cloud, gateway = document["cloud"], document["gateway"]
     console.print(f"cloud     pid {cloud['pid']}, AWS endpoint {cloud['endpoint']}")
-    where = f"pid {gateway['pid']}, {cloud['base_url']}" if gateway["running"] else "not running"
+    gone = "none deployed" if cloud["base_url"] is None else "not running: run `tokenmill up` again"
+    where = f"pid {gateway['pid']}, {cloud['base_url']}" if gateway["running"] else gone
     console.print(f"gateway   {where}")
     servers = [
         [entry["component"], entry["model"], str(entry["pid"]), str(entry["copies"]), entry["timing"],
@@ -56,7 +57,9 @@ def _table(console: Console, title: str, columns: list[str], rows: list[list[str
 
     if not rows:
         return
-    table = Table(*columns, title=title, title_justify="left", box=SIMPLE, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, no_wrap=number == 0, overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table)

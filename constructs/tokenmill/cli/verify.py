@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import signal
 import sys
 from pathlib import Path
@@ -62,7 +63,8 @@ def verify(
     if not account:
         return
     _agree(lines, where, prices, max_usd=max_usd, yes=yes)
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
     _report(_run(lines, where, prices, boto3.Session(), quiet=as_json), as_json=as_json)
 
 
@@ -173,9 +175,11 @@ def _prices(given: list[str]) -> dict[str, float]:
         try:
             prices[kind] = float(usd)
         except ValueError:
+            prices[kind] = math.nan
+        if not 0 < prices[kind] < math.inf:
             raise TokenmillError(
-                f"--price is {text!r}; write TYPE=USD, such as ml.inf2.xlarge=0.99"
-            ) from None
+                f"--price is {text!r}; write TYPE=USD with a price above 0, such as ml.inf2.xlarge=0.99"
+            )
     return prices
 
 

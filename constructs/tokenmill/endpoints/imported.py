@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import Stack
+from aws_cdk import Stack, Token
 
 from tokenmill.endpoints.base import LlmEndpointBase
 
@@ -25,4 +25,6 @@ class ImportedLlmEndpoint(LlmEndpointBase):
         stack = Stack.of(self)
         prefix = f"arn:{stack.partition}:sagemaker:{stack.region}:{stack.account}"
         self.endpoint_arn = f"{prefix}:endpoint/{endpoint_name}"
-        self.component_arn = f"{prefix}:inference-component/{component_name}"
+        # SageMaker writes it in lower case (prometheus-community/yet-another-cloudwatch-exporter#1793).
+        in_arn = component_name if Token.is_unresolved(component_name) else component_name.lower()
+        self.component_arn = f"{prefix}:inference-component/{in_arn}"

@@ -212,6 +212,7 @@ class LlmEndpoint(LlmEndpointBase):
         component = cfn(
             self,
             "Resource",
+            inference_component_name=_lower_case_name(self),
             endpoint_name=self.endpoint.attr_endpoint_name,
             variant_name=VARIANT,
             runtime_config=cfn.InferenceComponentRuntimeConfigProperty(copy_count=self.capacity.initial),
@@ -275,6 +276,20 @@ class LlmEndpoint(LlmEndpointBase):
                 f"with {self.capacity.minimum} copies at the fewest, an update of the component is a "
                 "downtime; give min_copies = 2 in the limits for rolling updates",
             )
+
+
+def _lower_case_name(scope: Construct) -> str:
+    """Return a name that SageMaker does not change in the component's ARN, the only place to read it from.
+
+    It writes that ARN in lower case (prometheus-community/yet-another-cloudwatch-exporter#1793) and the
+    names that CloudFormation makes are in both cases, while a call must match the case of the name
+    ("CreateEndpoint", Amazon SageMaker API Reference, says so of endpoints). No property of a component
+    replaces it, so a name of its own is never in the way of an update.
+
+    Args:
+        scope: The construct whose path makes the name unique in account and region.
+    """
+    return cdk.Names.unique_resource_name(scope, max_length=63, separator="-").lower()
 
 
 def _metadata(serving: Serving) -> dict[str, object]:

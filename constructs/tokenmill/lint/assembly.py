@@ -96,6 +96,8 @@ def read_assembly(directory: Path) -> Assembly:
             if artifact.get("type") != "aws:cloudformation:stack":
                 continue
             stack = _read_stack(directory, folder, artifact)
+            for template in stack.templates:
+                load_document(template.path)  # refused here, by name, and not in the middle of a check
             templates |= {template.name: template for template in stack.templates}
             paths |= stack.construct_paths
             acknowledged += stack.acknowledged

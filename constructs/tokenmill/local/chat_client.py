@@ -111,7 +111,8 @@ class ChatClient:
 
     def _unreachable(self, error: httpx.HTTPError) -> TokenmillError:
         return TokenmillError(
-            f"{self._url} does not answer ({str(error) or type(error).__name__}); see `tokenmill status`"
+            f"{self._url} does not answer ({str(error) or type(error).__name__}); see `tokenmill status`, "
+            "and run `tokenmill up` again when the gateway is not running"
         )
 
 

@@ -137,14 +137,22 @@ class LocalCloud:
                 json.dumps({"error": f"no admin call {name}; there are {sorted(self.admin)}"}).encode(),
             )
         try:
-            answer = await asyncio.to_thread(self.admin[name], json.loads(body or b"{}"))
+            request = json.loads(body or b"{}")
+        except ValueError as error:
+            return 400, kind, json.dumps({"error": f"the body is not JSON: {error}"}).encode()
+        try:
+            answer = await asyncio.to_thread(self.admin[name], request)
         except (TokenmillError, AwsError) as error:
             return 400, kind, json.dumps({"error": str(error)}).encode()
         return 200, kind, json.dumps(answer, default=str).encode()
 
     def _faults(self, request: Params) -> Params:
-        scope = Scope(request["account"], request["region"])
-        self.sagemaker.fail_capacity(scope, request["insufficient_capacity"])
+        types = request.get("insufficient_capacity")
+        if not {"account", "region"} <= set(request) or not isinstance(types, list):
+            raise TokenmillError(
+                'faults takes {"account": "...", "region": "...", "insufficient_capacity": ["INSTANCE TYPE"]}'
+            )
+        self.sagemaker.fail_capacity(Scope(request["account"], request["region"]), types)
         return request
 
     def _move_into_range(self, scope: Scope, namespace: str, resource: str, low: int, high: int) -> None:

@@ -228,7 +228,8 @@ class Up:
             self._steps.done(step, f"{summary}{unchecked}")
             return
         rules = sorted({f"{finding.check} {finding.rule}" for finding in report.findings})
-        found = f"{len(report.findings)} findings ({', '.join(rules[:6])}{', …' if len(rules) > 6 else ''})"
+        count = f"{len(report.findings)} finding{'s' * (len(report.findings) != 1)}"
+        found = f"{count} ({', '.join(rules[:6])}{', …' if len(rules) > 6 else ''})"
         self._steps.done(step, f"{found}{unchecked}")
         if self._options.app is None:
             raise LintFindings(f"lint: {found}; nothing was deployed. Read them with: tokenmill lint cdk.out")

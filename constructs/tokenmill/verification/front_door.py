@@ -7,6 +7,7 @@ import io
 import json
 import time
 import zipfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ import tokenmill_runtime
 from tokenmill.verification.probe import create_role
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tokenmill.verification.aws import Aws
 
 CHUNKS = 8
@@ -23,8 +26,22 @@ SECONDS_BETWEEN = 0.5
 RUNTIME = "python3.13"
 WRAPPER = "/var/task/tokenmill_runtime/streaming/run.sh"
 STAGE = "probe"
+EMF_NAMESPACE = "tokenmill-verify"
+EMF_METRIC = "Wrapped"
+# A stream long enough for a caller to leave in its middle; the function's time-out is longer.
+LEAVING_LINES = 60
+ANSWERED = "probe answered every line"
+TIMEOUT_SECONDS = 60
 _APPLICATION = f"""\
-import asyncio, json, platform
+import asyncio, json, os, platform, time
+from urllib.parse import parse_qs
+
+def say():
+    directive = {{"Namespace": "{EMF_NAMESPACE}", "Dimensions": [["Run"]],
+                 "Metrics": [{{"Name": "{EMF_METRIC}", "Unit": "Count"}}]}}
+    emf = {{"_aws": {{"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [directive]}},
+           "Run": os.environ["TOKENMILL_RUN"], "{EMF_METRIC}": 1}}
+    print(json.dumps(emf), flush=True)
 
 def application():
     async def app(scope, receive, send):
@@ -34,13 +51,19 @@ def application():
                 await send({{"type": message["type"] + ".complete"}})
                 if message["type"] == "lifespan.shutdown":
                     return
+        asked = parse_qs(scope["query_string"].decode())
+        lines = int(asked.get("lines", ["{CHUNKS}"])[0])
+        say()
         headers = [(b"content-type", b"application/x-ndjson")]
         await send({{"type": "http.response.start", "status": 200, "headers": headers}})
-        for number in range({CHUNKS}):
+        for number in range(lines):
+            if "break" in asked and number == lines // 2:
+                raise RuntimeError("the probe breaks here")
             line = json.dumps({{"number": number, "machine": platform.machine()}}) + chr(10)
             await send({{"type": "http.response.body", "body": line.encode(), "more_body": True}})
             await asyncio.sleep({SECONDS_BETWEEN})
         await send({{"type": "http.response.body", "body": b"", "more_body": False}})
+        print("{ANSWERED}", lines, flush=True)
     return app
 """
 
@@ -71,6 +94,21 @@ class Streamed:
             return tuple(sorted({json.loads(line)["machine"] for line in self.lines}))
         except (ValueError, KeyError, TypeError):
             return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """What a caller gets of a stream that fails in its middle.
+
+    Args:
+        status: HTTP status.
+        body: What came of the body.
+        cut_off: Whether the body ended without the end that HTTP asks for.
+    """
+
+    status: int
+    body: str
+    cut_off: bool
 
 
 def function_package() -> bytes:
@@ -135,6 +173,45 @@ def stream(aws: Aws, url: str) -> Streamed:
         aws: The run.
         url: The address.
     """
+    lines: list[str] = []
+    arrivals: list[float] = []
+    begin = time.monotonic()
+    with _answer(aws, url) as response:
+        while line := response.readline():
+            lines.append(line.decode(errors="replace").rstrip("\n"))
+            arrivals.append(round(time.monotonic() - begin, 3))
+        return Streamed(response.status, tuple(lines), tuple(arrivals))
+
+
+def leave(aws: Aws, url: str) -> str:
+    """Ask for a long stream, read its first line, hang up, and return that line.
+
+    Args:
+        aws: The run.
+        url: The address.
+    """
+    with _answer(aws, f"{url}?lines={LEAVING_LINES}") as response:
+        return response.readline().decode(errors="replace").rstrip("\n")
+
+
+def break_off(aws: Aws, url: str) -> Broken:
+    """Ask for a stream whose application fails in the middle, and return what comes.
+
+    Args:
+        aws: The run.
+        url: The address.
+    """
+    with _answer(aws, f"{url}?break=1") as response:
+        try:
+            return Broken(response.status, response.read().decode(errors="replace"), cut_off=False)
+        except (http.client.IncompleteRead, ConnectionError) as error:
+            partial = error.partial if isinstance(error, http.client.IncompleteRead) else b""
+            return Broken(response.status, partial.decode(errors="replace"), cut_off=True)
+
+
+@contextmanager
+def _answer(aws: Aws, url: str) -> Iterator[http.client.HTTPResponse]:
+    """Make one signed request; leaving the block hangs up."""
     from botocore.auth import SigV4Auth
     from botocore.awsrequest import AWSRequest
 
@@ -143,16 +220,11 @@ def stream(aws: Aws, url: str) -> Streamed:
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.netloc, timeout=60)
-    lines: list[str] = []
-    arrivals: list[float] = []
-    begin = time.monotonic()
     try:
-        connection.request("GET", parts.path, headers=dict(request.headers.items()))
-        response = connection.getresponse()
-        while line := response.readline():
-            lines.append(line.decode(errors="replace").rstrip("\n"))
-            arrivals.append(round(time.monotonic() - begin, 3))
-        return Streamed(response.status, tuple(lines), tuple(arrivals))
+        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        connection.request("GET", target, headers=dict(request.headers.items()))
+        with connection.getresponse() as response:
+            yield response
     finally:
         connection.close()
 
@@ -172,8 +244,8 @@ def _create_function(aws: Aws) -> str:
             Role=role,
             Handler="probe_application:application",
             Code={"ZipFile": function_package()},
-            Environment={"Variables": {"AWS_LAMBDA_EXEC_WRAPPER": WRAPPER}},
-            Timeout=60,
+            Environment={"Variables": {"AWS_LAMBDA_EXEC_WRAPPER": WRAPPER, "TOKENMILL_RUN": aws.run}},
+            Timeout=TIMEOUT_SECONDS,
             MemorySize=512,
             Tags={tag["Key"]: tag["Value"] for tag in aws.tags},
         ),

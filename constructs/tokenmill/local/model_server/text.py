@@ -47,7 +47,7 @@ def answer(model: str, texts: Sequence[str], input_tokens: int, *, planned: bool
         "what is real is the time between them, which is the time that the plan predicts for the planned "
         "instance."
         if planned
-        else "and no plan says how fast this model is, so the time between them is a round default."
+        else "no plan says how fast this model is, so the time between them is a round default."
     )
     noun = "message" if len(texts) == 1 else "messages"
     return pieces(
