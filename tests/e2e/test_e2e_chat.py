@@ -286,7 +286,7 @@ def test_fails_to_change_what_a_running_cloud_was_started_with(
     assert "run `tokenmill down` first" in done.stderr
 
 
-def test_destroy_takes_the_endpoint_and_its_server_away(project: Project) -> None:
+def test_destroy_takes_endpoint_model_server_and_gateway_away(project: Project) -> None:
     state = project.state
     env = cli_environment(
         project.folder / ".tokenmill", endpoint=state.endpoint, account=state.account, region=state.region
@@ -304,6 +304,16 @@ def test_destroy_takes_the_endpoint_and_its_server_away(project: Project) -> Non
     status = project.json("status")
     assert status["model_servers"] == []
     assert status["endpoints"] == []
+    assert wait_until(lambda: not project.json("status")["gateway"]["running"], 10)
+
+
+def test_up_after_destroy_serves_again_with_a_key_that_the_new_table_has(project: Project) -> None:
+    before = project.state
+    done = project.run("up", "chat")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert project.state.api_key != before.api_key
+    assert project.state.base_url == before.base_url
+    assert project.json("chat", "hello")["tokens"] > 1
 
 
 def test_down_leaves_no_process_and_no_listener(project: Project) -> None:

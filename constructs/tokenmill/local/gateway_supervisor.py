@@ -162,6 +162,8 @@ class GatewaySupervisor:
         self._child: Child | None = None
         self._shipper: LogShipper | None = None
         self._fingerprint: str | None = None
+        self._api_id: str | None = None
+        self._lock = threading.RLock()
 
     @property
     def running(self) -> bool:
@@ -184,6 +186,20 @@ class GatewaySupervisor:
         Raises:
             TokenmillError: It does not come up.
         """
+        with self._lock:
+            return self._follow(gateway, account, clients)
+
+    def leave(self, api_id: str) -> None:
+        """Stop the process in the background when it serves this REST API, which is being deleted.
+
+        Args:
+            api_id: The REST API.
+        """
+        if api_id == self._api_id:
+            # What deletes it may be the event loop that the process's last log lines go through.
+            threading.Thread(target=self.stop, name="gateway-stop").start()
+
+    def _follow(self, gateway: DeployedGateway, account: str, clients: Callable[[str], Any]) -> bool:
         if self.running and gateway.fingerprint == self._fingerprint:
             return False
         self.stop()
@@ -204,18 +220,19 @@ class GatewaySupervisor:
         )
         sock.close()
         self._await_answer(self._child)
-        self._fingerprint = gateway.fingerprint
+        self._fingerprint, self._api_id = gateway.fingerprint, gateway.api_id
         return True
 
     def stop(self) -> None:
         """Stop the process."""
-        if self._child is not None:
-            self._child.stop()
-        if self._shipper is not None:
-            self._shipper.close()
-        if self._sock is not None and self._child is not None:
-            self._sock.close()
-        self._child = self._shipper = self._fingerprint = None
+        with self._lock:
+            if self._child is not None:
+                self._child.stop()
+            if self._shipper is not None:
+                self._shipper.close()
+            if self._sock is not None and self._child is not None:
+                self._sock.close()
+            self._child = self._shipper = self._fingerprint = self._api_id = None
 
     def _await_answer(self, child: Child) -> None:
         deadline = time.monotonic() + _START_SECONDS

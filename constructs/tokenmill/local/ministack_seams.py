@@ -207,6 +207,23 @@ class Ministack:
         self.cloudwatch._dispatch_alarm_actions(alarm, before, state, reason)
         self.cloudwatch._evaluate_parent_alarms(alarm)
 
+    def on_delete(self, resource_type: str, listen: Callable[[str], None]) -> None:
+        """Call a listener when CloudFormation has deleted a resource.
+
+        Args:
+            resource_type: Type of the resource.
+            listen: Takes the resource's physical id.
+        """
+        handler = self.provisioners._RESOURCE_HANDLERS[resource_type]
+        delete = handler["delete"]
+
+        def delete_and_tell(physical_id: str, properties: dict[str, Any]) -> Any:
+            answer = delete(physical_id, properties)
+            listen(physical_id)
+            return answer
+
+        handler["delete"] = delete_and_tell
+
     def on_log_events(self, listen: Callable[[list[dict[str, Any]]], None]) -> None:
         """Call a listener with the events of every log stream, when they are stored.
 

@@ -28,6 +28,7 @@ class StackView:
         self._gateway = gateway
         self._endpoint = endpoint
         self._clients: dict[tuple[Scope, str], Any] = {}
+        cloud.ministack.on_delete("AWS::ApiGateway::RestApi", gateway.leave)
         cloud.admin["settle"] = self.settle
         cloud.admin["status"] = self.status
 

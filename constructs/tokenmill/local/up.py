@@ -259,8 +259,7 @@ class Up:
             state.write(self._folder)
             self._steps.done(step, "the stack has no gateway, so there is nothing to ask")
             return Deployed(state=state, levels=settled["levels"], answer=None, seconds_to_first_token=None)
-        if state.api_key is None:
-            state = replace(state, api_key=create_key(state))
+        state = replace(state, api_key=working_key(state))
         state.write(self._folder)
         chat = ChatClient(state.base_url or "", state.api_key or "")
         model = chat.models()[0]
@@ -290,8 +289,8 @@ class Up:
         return CdkCommand(self._options.directory, arguments, env=env, log=log)
 
 
-def create_key(state: CloudState) -> str:
-    """Store a new API key's hash in the stack's key table and return the key.
+def working_key(state: CloudState) -> str:
+    """Return the API key of the run before, when the stack's key table still has it, or else a new one.
 
     Args:
         state: The cloud with the stack in it.
@@ -301,7 +300,7 @@ def create_key(state: CloudState) -> str:
     """
     import boto3
 
-    from tokenmill_runtime.api_keys import new_key
+    from tokenmill_runtime import api_keys
 
     session = boto3.Session(
         aws_access_key_id=state.account, aws_secret_access_key="local", region_name=state.region
@@ -312,11 +311,15 @@ def create_key(state: CloudState) -> str:
     outputs = {entry["OutputKey"]: entry["OutputValue"] for entry in stacks["Stacks"][0].get("Outputs", [])}
     if "ApiKeyTable" not in outputs:
         raise TokenmillError(f"stack {state.stack} has a gateway but no output ApiKeyTable to put a key into")
-    key, item = new_key(label="tokenmill up")
-    session.client("dynamodb", endpoint_url=state.endpoint).put_item(
-        TableName=outputs["ApiKeyTable"],
-        Item=item,
-    )
+    table, dynamodb = outputs["ApiKeyTable"], session.client("dynamodb", endpoint_url=state.endpoint)
+    known = api_keys.parse_key(state.api_key or "")
+    if state.api_key is not None and known is not None:
+        identity = {api_keys.KEY_ID_ATTRIBUTE: {"S": known[0]}}
+        stored = dynamodb.get_item(TableName=table, Key=identity).get("Item")
+        if stored is not None and not stored[api_keys.REVOKED_ATTRIBUTE]["BOOL"]:
+            return state.api_key
+    key, item = api_keys.new_key(label="tokenmill up")
+    dynamodb.put_item(TableName=table, Item=item)
     return key
 
 

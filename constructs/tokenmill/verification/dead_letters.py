@@ -42,9 +42,7 @@ def dead_letters(aws: Aws, function_arn: str) -> Outcome:
         attributes = messages[0].get("MessageAttributes", {})
         why = {name: value.get("StringValue", "") for name, value in attributes.items()}
         return Outcome(Verdict.HOLDS, {"message": messages[0]["Body"], "attributes": why})
-    counts = {
-        name: _events(aws, name) for name in ("InvocationsFailedToBeSentToDlq", "InvocationsSentToDlq")
-    }
+    counts = {name: _events(aws, name) for name in ("InvocationsFailedToBeSentToDlq", "InvocationsSentToDlq")}
     # Without EventBridge's own count of failures, an empty queue may only mean that no event matched.
     failed = counts["InvocationsFailedToBeSentToDlq"] > 0
     return Outcome(Verdict.FAILS if failed else Verdict.UNCLEAR, {"message": None, **counts})

@@ -21,15 +21,21 @@ MODEL = "Qwen/Qwen3-0.6B"
 VARIANT = "probe"
 EMF_NAMESPACE = "tokenmill-verify"
 EMF_METRIC = "Printed"
-_ROLE_ACTIONS = (
+ROLE_ACTIONS = (
     "ecr:GetAuthorizationToken", "ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer",
     "ecr:BatchGetImage", "logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents",
     "logs:DescribeLogStreams",
     "cloudwatch:PutMetricData", "s3:GetObject", "s3:ListBucket",
 )  # fmt: skip
 _ENDPOINT_SECONDS = 30 * 60
-_COMPONENT_SECONDS = 40 * 60
+_COMPONENT_SECONDS = 50 * 60
 _STARTUP_SECONDS = 2400
+_MEMORY_MIB = 8192
+METRICS = {
+    "EnableEnhancedMetrics": True,
+    "EnableDetailedObservability": True,
+    "MetricPublishFrequencyInSeconds": 10,
+}
 # Registry accounts of sagemaker-scikit-learn 1.2-1: aws/sagemaker-python-sdk@0828818,
 # src/sagemaker/image_uri_config/sklearn.json (Apache-2.0).
 _SKLEARN_ACCOUNTS = {
@@ -77,53 +83,89 @@ class Status:
         return self.value == "InService"
 
 
-def create_neuron_endpoint(aws: Aws) -> str:
-    """Create an endpoint with one Neuron instance and every metric on, and return its name when it serves.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """What one copy of a component runs and takes.
+
+    Args:
+        image: The container's image.
+        environment: The container's environment.
+        devices: `NumberOfAcceleratorDevicesRequired`.
+        memory_mib: `MinMemoryRequiredInMb`.
+        start_seconds: How long it may take to answer its first health check.
+    """
+
+    image: str
+    environment: dict[str, str]
+    devices: int
+    memory_mib: int
+    start_seconds: int = _STARTUP_SECONDS
+
+
+def small_copy(aws: Aws, deployment: Deployment, *, devices: int, memory_mib: int = _MEMORY_MIB) -> Copy:
+    """Return a copy of a small model on a deployment's instance type.
 
     Args:
         aws: The run.
+        deployment: Where it is to run.
+        devices: `NumberOfAcceleratorDevicesRequired`.
+        memory_mib: `MinMemoryRequiredInMb`.
+
+    Raises:
+        TokenmillError: The image is not in the region.
+    """
+    kind = instance_type(FOOTPRINTS[deployment].instance)
+    image = serving_image(kind, aws.region)
+    environment = image.environment(
+        model=MODEL, max_sequences=1, context_tokens=2048, tensor_parallel=kind.accelerator.cores_per_chip
+    )
+    return Copy(image=image.uri(aws.region), environment=environment, devices=devices, memory_mib=memory_mib)
+
+
+def create_accelerated_endpoint(aws: Aws, deployment: Deployment, suffix: str) -> str:
+    """Create an endpoint with one accelerated instance and every metric on; return its name when it serves.
+
+    Args:
+        aws: The run.
+        deployment: Whose instance type.
+        suffix: What it is for.
 
     Raises:
         TokenmillError: The image is not in the region, or the endpoint failed.
     """
-    kind = FOOTPRINTS[Deployment.NEURON_ENDPOINT].instance
+    kind = FOOTPRINTS[deployment].instance
     image = serving_image(instance_type(kind), aws.region)
-    role = create_role(aws, "neuron", service="sagemaker.amazonaws.com", actions=_ROLE_ACTIONS)
-    name = aws.name("neuron")
-    variant = {
-        "VariantName": VARIANT,
-        "InstanceType": kind,
-        "InitialInstanceCount": 1,
-        "InferenceAmiVersion": image.host_ami,
-        "RoutingConfig": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"},
-    }
-    metrics = {
-        "EnableEnhancedMetrics": True,
-        "EnableDetailedObservability": True,
-        "MetricPublishFrequencyInSeconds": 10,
-    }
-    _create_endpoint(aws, name, variant, ExecutionRoleArn=role, MetricsConfig=metrics)
+    role = create_role(aws, suffix, service="sagemaker.amazonaws.com", actions=ROLE_ACTIONS)
+    name = aws.name(suffix)
+    variant = {**component_variant(kind), "InferenceAmiVersion": image.host_ami}
+    create_endpoint(aws, name, variant, ExecutionRoleArn=role, MetricsConfig=METRICS)
     return name
 
 
-def create_component(aws: Aws, endpoint: str, suffix: str, *, devices: int) -> tuple[str, Status]:
-    """Create an inference component with the Neuron image, and return its name and how it ended up.
+def component_variant(kind: str) -> dict[str, Any]:
+    """Return a variant for inference components: it names no model.
+
+    Args:
+        kind: Its instance type.
+    """
+    return {
+        "VariantName": VARIANT,
+        "InstanceType": kind,
+        "InitialInstanceCount": 1,
+        "RoutingConfig": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"},
+    }
+
+
+def create_component(aws: Aws, endpoint: str, suffix: str, copy: Copy) -> tuple[str, Status]:
+    """Create an inference component of one copy, and return its name and how it ended up.
 
     Args:
         aws: The run.
         endpoint: The endpoint's name.
         suffix: What it is for.
-        devices: `NumberOfAcceleratorDevicesRequired`.
+        copy: What it runs and takes.
     """
-    kind = instance_type(FOOTPRINTS[Deployment.NEURON_ENDPOINT].instance)
-    image = serving_image(kind, aws.region)
     name = aws.name(suffix)
-    container = {
-        "Image": image.uri(aws.region),
-        "Environment": image.environment(
-            model=MODEL, max_sequences=1, context_tokens=2048, tensor_parallel=kind.accelerator.cores_per_chip
-        ),
-    }
     aws.declare("log-group", f"/aws/sagemaker/InferenceComponents/{name}")
     aws.declare("inference-component", name)
     client = aws.client("sagemaker")
@@ -132,11 +174,11 @@ def create_component(aws: Aws, endpoint: str, suffix: str, *, devices: int) -> t
         EndpointName=endpoint,
         VariantName=VARIANT,
         Specification={
-            "Container": container,
-            "StartupParameters": {"ContainerStartupHealthCheckTimeoutInSeconds": _STARTUP_SECONDS},
+            "Container": {"Image": copy.image, "Environment": copy.environment},
+            "StartupParameters": {"ContainerStartupHealthCheckTimeoutInSeconds": copy.start_seconds},
             "ComputeResourceRequirements": {
-                "NumberOfAcceleratorDevicesRequired": devices,
-                "MinMemoryRequiredInMb": 8192,
+                "NumberOfAcceleratorDevicesRequired": copy.devices,
+                "MinMemoryRequiredInMb": copy.memory_mib,
             },
         },
         RuntimeConfig={"CopyCount": 1},
@@ -148,7 +190,8 @@ def create_component(aws: Aws, endpoint: str, suffix: str, *, devices: int) -> t
         status = Status(found["InferenceComponentStatus"], found.get("FailureReason", ""))
         return None if status.value == "Creating" else status
 
-    status: Status = aws.wait(f"inference component {name}", look, seconds=_COMPONENT_SECONDS)
+    seconds = _COMPONENT_SECONDS + max(0, copy.start_seconds - _STARTUP_SECONDS)
+    status: Status = aws.wait(f"inference component {name}", look, seconds=seconds)
     return name, status
 
 
@@ -161,23 +204,14 @@ def create_printing_endpoint(aws: Aws) -> str:
     Raises:
         TokenmillError: The region's registry is not known, or the endpoint failed.
     """
-    if aws.region not in _SKLEARN_ACCOUNTS:
-        regions = ", ".join(_SKLEARN_ACCOUNTS)
-        raise TokenmillError(
-            f"no scikit-learn image is known in {aws.region}; use --region with one of {regions}"
-        )
-    role = create_role(aws, "printing", service="sagemaker.amazonaws.com", actions=_ROLE_ACTIONS)
-    bucket = _upload_model(aws)
+    image = sklearn_image(aws)
+    role = create_role(aws, "printing", service="sagemaker.amazonaws.com", actions=ROLE_ACTIONS)
+    bucket = upload_model(aws)
     name = aws.name("printing")
-    registry = f"{_SKLEARN_ACCOUNTS[aws.region]}.dkr.ecr.{aws.region}.amazonaws.com"
     container = {
-        "Image": f"{registry}/sagemaker-scikit-learn:1.2-1-cpu-py3",
-        "ModelDataUrl": f"s3://{bucket}/model.tar.gz",
-        "Environment": {
-            "SAGEMAKER_PROGRAM": "inference.py",
-            "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
-            "TOKENMILL_RUN": aws.run,
-        },
+        "Image": image,
+        "ModelDataUrl": model_data(bucket),
+        "Environment": sklearn_environment(aws),
     }
     client = aws.client("sagemaker")
     aws.declare("model", name)
@@ -189,19 +223,63 @@ def create_printing_endpoint(aws: Aws) -> str:
     )
     kind = FOOTPRINTS[Deployment.LOG_ENDPOINT].instance
     variant = {"VariantName": VARIANT, "ModelName": name, "InstanceType": kind, "InitialInstanceCount": 1}
-    _create_endpoint(aws, name, variant)
+    create_endpoint(aws, name, variant)
     return name
 
 
-def ask(aws: Aws, endpoint: str, component: str) -> dict[str, Any]:
+def sklearn_image(aws: Aws) -> str:
+    """Return the name of scikit-learn's image, which starts in minutes on a host without accelerator.
+
+    Args:
+        aws: The run.
+
+    Raises:
+        TokenmillError: The region's registry is not known.
+    """
+    if aws.region not in _SKLEARN_ACCOUNTS:
+        regions = ", ".join(_SKLEARN_ACCOUNTS)
+        raise TokenmillError(
+            f"no scikit-learn image is known in {aws.region}; use --region with one of {regions}"
+        )
+    registry = f"{_SKLEARN_ACCOUNTS[aws.region]}.dkr.ecr.{aws.region}.amazonaws.com"
+    return f"{registry}/sagemaker-scikit-learn:1.2-1-cpu-py3"
+
+
+def sklearn_environment(aws: Aws, *, program: str = "inference.py") -> dict[str, str]:
+    """Return the environment of scikit-learn's container.
+
+    Args:
+        aws: The run.
+        program: The file that it loads; one that is not there keeps it from starting.
+    """
+    return {
+        "SAGEMAKER_PROGRAM": program,
+        "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
+        "TOKENMILL_RUN": aws.run,
+    }
+
+
+def model_data(bucket: str) -> str:
+    """Return where `upload_model` puts the model.
+
+    Args:
+        bucket: The bucket's name.
+    """
+    return f"s3://{bucket}/model.tar.gz"
+
+
+def ask(aws: Aws, endpoint: str, component: str, *, model: str | None = MODEL) -> dict[str, Any]:
     """Ask a served model one question and return its answer.
 
     Args:
         aws: The run.
         endpoint: The endpoint's name.
         component: The component's name.
+        model: What the body names as the model; None leaves it out, as the gateway does.
     """
-    body = {"model": MODEL, "messages": [{"role": "user", "content": "Say yes."}], "max_tokens": 16}
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": "Say yes."}], "max_tokens": 16}
+    if model is not None:
+        body["model"] = model
     answer = aws.client("sagemaker-runtime").invoke_endpoint(
         EndpointName=endpoint,
         InferenceComponentName=component,
@@ -212,7 +290,12 @@ def ask(aws: Aws, endpoint: str, component: str) -> dict[str, Any]:
     return document
 
 
-def _upload_model(aws: Aws) -> str:
+def upload_model(aws: Aws) -> str:
+    """Put a model that prints embedded metric format into a bucket of its own; return the bucket's name.
+
+    Args:
+        aws: The run.
+    """
     source = _PRINTING_MODEL.format(namespace=EMF_NAMESPACE, metric=EMF_METRIC).encode()
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
@@ -232,7 +315,18 @@ def _upload_model(aws: Aws) -> str:
     return bucket
 
 
-def _create_endpoint(aws: Aws, name: str, variant: dict[str, Any], **config: Any) -> None:
+def create_endpoint(aws: Aws, name: str, variant: dict[str, Any], **config: Any) -> None:
+    """Create an endpoint of one variant and wait until it serves.
+
+    Args:
+        aws: The run.
+        name: Its name, and its configuration's.
+        variant: The variant.
+        **config: More of the configuration.
+
+    Raises:
+        TokenmillError: The endpoint failed.
+    """
     client = aws.client("sagemaker")
     aws.declare("log-group", f"/aws/sagemaker/Endpoints/{name}")
     aws.declare("endpoint-config", name)

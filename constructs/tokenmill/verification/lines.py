@@ -1,41 +1,13 @@
-"""The lines of docs/unverified.md: what is claimed, why it could not be checked, what a probe costs."""
+"""The lines of docs/unverified.md, by id, and what probing them costs."""
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.instances import Price, instance_catalog
-
-
-class Deployment(enum.StrEnum):
-    """What a probe deploys; lines that need the same one share it."""
-
-    NEURON_ENDPOINT = "neuron-endpoint"
-    LOG_ENDPOINT = "log-endpoint"
-    FRONT_DOOR = "front-door"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One claim that only an account can settle.
-
-    Args:
-        id: What `--line` takes.
-        claim: One sentence that holds or does not.
-        why: Why it stands unverified.
-        relies: What in the library relies on it.
-        probe: What the probe does and looks at.
-        deployment: What it deploys.
-    """
-
-    id: str
-    claim: str
-    why: str
-    relies: str
-    probe: str
-    deployment: Deployment
+from tokenmill.verification.claims import CLAIMS
+from tokenmill.verification.line import Deployment, Line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +25,15 @@ class Footprint:
     requests_usd: float
 
 
+LINES: tuple[Line, ...] = CLAIMS
 TEARDOWN_MINUTES = 30
 FOOTPRINTS = {
     Deployment.NEURON_ENDPOINT: Footprint(instance="ml.inf2.xlarge", minutes=75, requests_usd=0.10),
     Deployment.LOG_ENDPOINT: Footprint(instance="ml.m5.xlarge", minutes=40, requests_usd=0.05),
-    Deployment.FRONT_DOOR: Footprint(instance="", minutes=10, requests_usd=0.01),
+    Deployment.FRONT_DOOR: Footprint(instance="", minutes=60, requests_usd=0.03),
+    Deployment.COMPONENT_ENDPOINT: Footprint(instance="ml.m5.xlarge", minutes=90, requests_usd=0.05),
+    Deployment.GPU_ENDPOINT: Footprint(instance="ml.g5.xlarge", minutes=65, requests_usd=0.05),
+    Deployment.PLANNED_ENDPOINT: Footprint(instance="ml.inf2.24xlarge", minutes=105, requests_usd=0.20),
 }
 
 # The catalog holds accelerators only. The highest price found is taken, so that the bound stays one.
@@ -68,70 +44,6 @@ _HOST_PRICES = {
         source_date="2025-10-31",
     ),
 }
-
-LINES: tuple[Line, ...] = (
-    Line(
-        id="neuron-image-driver",
-        claim="The Hugging Face vLLM-Neuron image (SDK 2.26.1) serves on the only Neuron host image that "
-        "SageMaker offers, al2-ami-sagemaker-inference-neuron-2, which documents Neuron driver 2.19.",
-        why="No source names the oldest driver that SDK 2.26.1 runs on, and no Neuron device is at hand.",
-        relies="The image catalog marks the pairing experimental; plans for inf2 and trn1 choose it.",
-        probe="Serves Qwen/Qwen3-0.6B with this pairing, asks it one question, keeps the status and the log.",
-        deployment=Deployment.NEURON_ENDPOINT,
-    ),
-    Line(
-        id="neuron-device-unit",
-        claim="One NumberOfAcceleratorDevicesRequired is one Neuron chip, not one NeuronCore.",
-        why="The API reference speaks of accelerators and names no unit for Neuron.",
-        relies="LlmEndpoint asks for whole chips and packs copies on an instance by chips.",
-        probe="Asks for two devices on ml.inf2.xlarge, which has one chip with two cores.",
-        deployment=Deployment.NEURON_ENDPOINT,
-    ),
-    Line(
-        id="neuron-host-metrics",
-        claim="CloudWatch gets no NeuronCore metric from SageMaker in /aws/sagemaker/Endpoints or "
-        "/aws/sagemaker/InferenceComponents.",
-        why="The monitoring pages list CPU, memory, disk and GPU metrics and do not mention Neuron.",
-        relies="TokenScaling follows token work instead of utilization on every accelerator.",
-        probe="Lists the metrics of the endpoint and its component after both have served.",
-        deployment=Deployment.NEURON_ENDPOINT,
-    ),
-    Line(
-        id="neuron-vllm-metrics",
-        claim="Detailed observability collects the vLLM metrics of the Neuron image.",
-        why="The page names vLLM and SGLang and does not say whether the Neuron containers are recognised.",
-        relies="The PromQL bridge for endpoints that are called without the gateway.",
-        probe="Asks CloudWatch's PromQL interface for metric names that begin with vllm.",
-        deployment=Deployment.NEURON_ENDPOINT,
-    ),
-    Line(
-        id="emf-from-endpoint-logs",
-        claim="A line of embedded metric format that a SageMaker container prints becomes a CloudWatch "
-        "metric.",
-        why="The embedded metric format page names Lambda, ECS and the agent, not SageMaker's log groups.",
-        relies="Publishing token metrics from inside a container, without the gateway.",
-        probe="Serves a container that prints such lines, then looks for the log event and for the metric.",
-        deployment=Deployment.LOG_ENDPOINT,
-    ),
-    Line(
-        id="rest-api-streaming",
-        claim="A REST API with responseTransferMode STREAM passes on, chunk by chunk, what our Python "
-        "runtime bootstrap streams.",
-        why="The page shows Node.js; a Python function with a runtime of its own is not described.",
-        relies="ChatGateway's front door.",
-        probe="Deploys the shipped bootstrap behind such an API and times the arrival of eight chunks.",
-        deployment=Deployment.FRONT_DOOR,
-    ),
-    Line(
-        id="arm64-exec-wrapper",
-        claim="On arm64, Lambda starts our bootstrap through AWS_LAMBDA_EXEC_WRAPPER: the wrapper script "
-        "keeps its executable bit in the package.",
-        why="The local cloud runs functions on this machine's processor and file system.",
-        relies="Every function that streams.",
-        probe="Reads the processor's name from the answer of the function behind the front door.",
-        deployment=Deployment.FRONT_DOOR,
-    ),
-)
 
 
 def find_lines(ids: tuple[str, ...]) -> tuple[Line, ...]:

@@ -41,7 +41,9 @@ def holds(condition: bool) -> Verdict:
     return Verdict.HOLDS if condition else Verdict.FAILS
 
 
-def create_role(aws: Aws, suffix: str, *, service: str, actions: tuple[str, ...]) -> str:
+def create_role(
+    aws: Aws, suffix: str, *, service: str, actions: tuple[str, ...], more: tuple[dict[str, Any], ...] = ()
+) -> str:
     """Create a role that a service may assume, with one inline policy, and return its ARN.
 
     Args:
@@ -49,6 +51,7 @@ def create_role(aws: Aws, suffix: str, *, service: str, actions: tuple[str, ...]
         suffix: What it is for.
         service: Service principal.
         actions: What it may do; all resources, as the probe's own have no ARN yet.
+        more: Further statements.
     """
     name = aws.name(suffix)
     trust = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
@@ -58,9 +61,9 @@ def create_role(aws: Aws, suffix: str, *, service: str, actions: tuple[str, ...]
     arn: str = client.create_role(
         RoleName=name, AssumeRolePolicyDocument=_policy(trust), Tags=aws.tags, MaxSessionDuration=3600
     )["Role"]["Arn"]
-    client.put_role_policy(RoleName=name, PolicyName="probe", PolicyDocument=_policy(rights))
+    client.put_role_policy(RoleName=name, PolicyName="probe", PolicyDocument=_policy(rights, *more))
     return arn
 
 
-def _policy(statement: dict[str, Any]) -> str:
-    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+def _policy(*statements: dict[str, Any]) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})

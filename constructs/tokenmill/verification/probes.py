@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,13 @@ from urllib.parse import urlsplit
 from botocore.exceptions import ClientError
 
 from tokenmill.core.errors import TokenmillError
-from tokenmill.verification import endpoints, front_door
+from tokenmill.core.instances import instance_type
+from tokenmill.verification import endpoints, looking
 from tokenmill.verification.aws import ProbeTimeoutError, is_absent
-from tokenmill.verification.lines import Deployment
+from tokenmill.verification.component_lines import component_lines
+from tokenmill.verification.gateway_lines import front_door_lines
+from tokenmill.verification.lines import FOOTPRINTS, Deployment
+from tokenmill.verification.planned_lines import planned_endpoint
 from tokenmill.verification.probe import Outcome, Verdict, holds
 
 if TYPE_CHECKING:
@@ -20,10 +25,9 @@ if TYPE_CHECKING:
 
     from tokenmill.verification.aws import Aws
 
-_METRIC_SECONDS = 15 * 60
-_LOG_LINES = 40
+_EMPTY = "SM_ON_ALLOW_NON_CACHED_MODEL"
+_FLAG = "--allow_non_cached_model"
 _ACCELERATOR = re.compile("neuron|accelerator|gpu", re.IGNORECASE)
-_NAMESPACES = ("/aws/sagemaker/Endpoints", "/aws/sagemaker/InferenceComponents")
 
 
 def neuron_endpoint(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Outcome]]:
@@ -33,18 +37,35 @@ def neuron_endpoint(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Ou
         aws: The run.
         wanted: Ids of the lines that were asked for.
     """
-    endpoint = endpoints.create_neuron_endpoint(aws)
+    deployment = Deployment.NEURON_ENDPOINT
+    endpoint = endpoints.create_accelerated_endpoint(aws, deployment, "neuron")
     if set(wanted) != {"neuron-device-unit"}:
-        component, status = endpoints.create_component(aws, endpoint, "one-device", devices=1)
-        yield "neuron-image-driver", _image_driver(aws, endpoint, component, status)
-        if "neuron-host-metrics" in wanted:
-            yield "neuron-host-metrics", _host_metrics(aws, endpoint, component, status)
-        if "neuron-vllm-metrics" in wanted:
-            yield "neuron-vllm-metrics", _vllm_metrics(aws, status)
-        aws.client("sagemaker").delete_inference_component(InferenceComponentName=component)
-        aws.wait(f"deleting {component}", lambda: _is_gone(aws, component), seconds=900)
+        small = endpoints.small_copy(aws, deployment, devices=1)
+        room = instance_type(FOOTPRINTS[deployment].instance).host_room_mib
+        whole = dataclasses.replace(small, memory_mib=room)
+        component, status = endpoints.create_component(aws, endpoint, "one-device", whole)
+        yield "host-memory-share", _host_memory(status, room)
+        if _no_memory(status):
+            _delete(aws, component)
+            component, status = endpoints.create_component(aws, endpoint, "less-memory", small)
+        yield from _served(aws, endpoint, component, status, wanted)
+        _delete(aws, component)
     if "neuron-device-unit" in wanted:
         yield "neuron-device-unit", _device_unit(aws, endpoint)
+
+
+def gpu_endpoint(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Outcome]]:
+    """Serve a small model with the GPU image on its host image.
+
+    Args:
+        aws: The run.
+        wanted: Ids of the lines that were asked for.
+    """
+    deployment = Deployment.GPU_ENDPOINT
+    endpoint = endpoints.create_accelerated_endpoint(aws, deployment, "gpu")
+    copy = endpoints.small_copy(aws, deployment, devices=1)
+    component, status = endpoints.create_component(aws, endpoint, "gpu-copy", copy)
+    yield "gpu-image-driver", _image_driver(aws, endpoint, component, status)
 
 
 def log_endpoint(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Outcome]]:
@@ -71,49 +92,79 @@ def log_endpoint(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Outco
         listed: list[Any] = found["Metrics"]
         return listed
 
-    printed = _or_nothing(lambda: aws.wait("a log event", events, seconds=_METRIC_SECONDS)) or []
-    seen = _or_nothing(lambda: aws.wait("the metric", metrics, seconds=_METRIC_SECONDS)) or []
+    printed = (
+        looking.or_nothing(lambda: aws.wait("a log event", events, seconds=looking.METRIC_SECONDS)) or []
+    )
+    seen = looking.or_nothing(lambda: aws.wait("the metric", metrics, seconds=looking.METRIC_SECONDS)) or []
     whole = [_is_json(message) for message in printed]
     observations = {"log_events": printed, "event_is_the_whole_line": whole, "metric_found": bool(seen)}
     # Without the event in the log nothing was tried, so a missing metric says nothing.
     yield "emf-from-endpoint-logs", Outcome(holds(bool(seen)) if printed else Verdict.UNCLEAR, observations)
 
 
-def front_door_lines(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Outcome]]:
-    """Time the chunks that come through the front door.
-
-    Args:
-        aws: The run.
-        wanted: Ids of the lines that were asked for.
-    """
-    url = front_door.create_front_door(aws)
-    # A new stage answers 403 or 5xx for some seconds, and the first request starts the function.
-    answers = _or_nothing(lambda: aws.wait("an answer", lambda: _answered(aws, url), seconds=120))
-    streamed = answers or front_door.stream(aws, url)
-    observations = {
-        "status": streamed.status,
-        "lines": list(streamed.lines)[: front_door.CHUNKS],
-        "arrivals_seconds": list(streamed.arrivals)[: front_door.CHUNKS],
-        "spread_seconds": round(streamed.spread_seconds, 3),
-    }
-    expected = (front_door.CHUNKS - 1) * front_door.SECONDS_BETWEEN
-    one_by_one = len(streamed.lines) == front_door.CHUNKS and streamed.spread_seconds >= 0.7 * expected
-    yield "rest-api-streaming", Outcome(holds(streamed.status == 200 and one_by_one), observations)
-    # The managed runtime cannot load our handler's form: an answer means that the wrapper ran.
-    started = streamed.status == 200 and streamed.machines == ("aarch64",)
-    yield "arm64-exec-wrapper", Outcome(holds(started), observations | {"machines": list(streamed.machines)})
-
-
 PROBES: dict[Deployment, Callable[[Aws, Collection[str]], Iterator[tuple[str, Outcome]]]] = {
     Deployment.NEURON_ENDPOINT: neuron_endpoint,
     Deployment.LOG_ENDPOINT: log_endpoint,
     Deployment.FRONT_DOOR: front_door_lines,
+    Deployment.COMPONENT_ENDPOINT: component_lines,
+    Deployment.GPU_ENDPOINT: gpu_endpoint,
+    Deployment.PLANNED_ENDPOINT: planned_endpoint,
 }
+
+
+def _served(
+    aws: Aws, endpoint: str, component: str, status: endpoints.Status, wanted: Collection[str]
+) -> Iterator[tuple[str, Outcome]]:
+    yield "neuron-image-driver", _image_driver(aws, endpoint, component, status)
+    if "chat-without-model" in wanted:
+        yield "chat-without-model", _chat_without_model(aws, endpoint, component, status)
+    if "empty-environment-value" in wanted:
+        yield "empty-environment-value", _empty_value(aws, component, status)
+    if "neuron-host-metrics" in wanted:
+        yield "neuron-host-metrics", _host_metrics(aws, endpoint, component, status)
+    if "neuron-vllm-metrics" in wanted:
+        yield "neuron-vllm-metrics", _vllm_metrics(aws, status)
+
+
+def _no_memory(status: endpoints.Status) -> bool:
+    return not status.in_service and bool(re.search("memory|resource", status.reason, re.IGNORECASE))
+
+
+def _host_memory(status: endpoints.Status, room: int) -> Outcome:
+    observations = {"memory_mib": room, "status": status.value, "failure_reason": status.reason}
+    if status.in_service:
+        return Outcome(Verdict.HOLDS, observations)
+    # A container that was placed and did not start says nothing about the place.
+    return Outcome(Verdict.FAILS if _no_memory(status) else Verdict.UNCLEAR, observations)
+
+
+def _chat_without_model(aws: Aws, endpoint: str, component: str, status: endpoints.Status) -> Outcome:
+    if not status.in_service:
+        return Outcome(Verdict.UNCLEAR, {"status": status.value})
+    try:
+        answer = endpoints.ask(aws, endpoint, component, model=None)
+    except ClientError as error:
+        refused = error.response["Error"]["Code"] == "ModelError"
+        return Outcome(Verdict.FAILS if refused else Verdict.UNCLEAR, {"error": str(error)})
+    return Outcome(holds(bool(answer.get("choices"))), {"answer": answer})
+
+
+def _empty_value(aws: Aws, component: str, status: endpoints.Status) -> Outcome:
+    found = aws.client("sagemaker").describe_inference_component(InferenceComponentName=component)
+    environment = found.get("Specification", {}).get("Container", {}).get("Environment", {})
+    lines = looking.matching_lines(aws, looking.component_log(component), _FLAG)
+    seen = {"kept_by_api": _EMPTY in environment, "log": lines, "status": status.value}
+    if _EMPTY not in environment:
+        return Outcome(Verdict.FAILS, seen)
+    if not lines:
+        return Outcome(Verdict.UNCLEAR, seen)
+    # The command also names its flag when it refuses a configuration for the lack of it.
+    return Outcome(Verdict.HOLDS if status.in_service else Verdict.UNCLEAR, seen)
 
 
 def _image_driver(aws: Aws, endpoint: str, component: str, status: endpoints.Status) -> Outcome:
     observations: dict[str, Any] = {"status": status.value, "failure_reason": status.reason}
-    observations["log"] = _component_log(aws, component)
+    observations["log"] = looking.log_lines(aws, looking.component_log(component))
     if not status.in_service:
         no_capacity = "capacity" in status.reason.lower()
         return Outcome(Verdict.UNCLEAR if no_capacity else Verdict.FAILS, observations)
@@ -123,7 +174,8 @@ def _image_driver(aws: Aws, endpoint: str, component: str, status: endpoints.Sta
 
 def _device_unit(aws: Aws, endpoint: str) -> Outcome:
     try:
-        _, status = endpoints.create_component(aws, endpoint, "two-devices", devices=2)
+        copy = endpoints.small_copy(aws, Deployment.NEURON_ENDPOINT, devices=2)
+        _, status = endpoints.create_component(aws, endpoint, "two-devices", copy)
     except ClientError as error:
         refused = error.response["Error"]["Code"] == "ValidationException"
         return Outcome(Verdict.HOLDS if refused else Verdict.UNCLEAR, {"refused": str(error)})
@@ -139,20 +191,12 @@ def _device_unit(aws: Aws, endpoint: str) -> Outcome:
 def _host_metrics(aws: Aws, endpoint: str, component: str, status: endpoints.Status) -> Outcome:
     if not status.in_service:
         return Outcome(Verdict.UNCLEAR, {"status": status.value})
-    names = {"EndpointName": endpoint, "InferenceComponentName": component}
 
     def look() -> dict[str, list[str]] | None:
-        found: dict[str, list[str]] = {}
-        for namespace, (dimension, value) in zip(_NAMESPACES, names.items(), strict=True):
-            pages = (
-                aws.client("cloudwatch")
-                .get_paginator("list_metrics")
-                .paginate(Namespace=namespace, Dimensions=[{"Name": dimension, "Value": value}])
-            )
-            found[namespace] = sorted({metric["MetricName"] for page in pages for metric in page["Metrics"]})
+        found = looking.host_metric_names(aws, endpoint, component)
         return found if any(found.values()) else None
 
-    found = _or_nothing(lambda: aws.wait("host metrics", look, seconds=_METRIC_SECONDS))
+    found = looking.or_nothing(lambda: aws.wait("host metrics", look, seconds=looking.METRIC_SECONDS))
     if found is None:
         return Outcome(Verdict.UNCLEAR, {"metrics": {}})
     of_accelerators = [name for listed in found.values() for name in listed if _ACCELERATOR.search(name)]
@@ -163,7 +207,7 @@ def _vllm_metrics(aws: Aws, status: endpoints.Status) -> Outcome:
     if not status.in_service:
         return Outcome(Verdict.UNCLEAR, {"status": status.value})
     try:
-        found = aws.wait("vLLM metrics", lambda: _promql_names(aws), seconds=_METRIC_SECONDS)
+        found = aws.wait("vLLM metrics", lambda: _promql_names(aws), seconds=looking.METRIC_SECONDS)
     except ProbeTimeoutError:
         return Outcome(Verdict.FAILS, {"names": []})
     except TokenmillError as error:
@@ -187,13 +231,9 @@ def _promql_names(aws: Aws) -> list[str]:
     return sorted(name for name in names if "vllm" in name.lower())
 
 
-def _component_log(aws: Aws, component: str) -> list[str]:
-    group = f"/aws/sagemaker/InferenceComponents/{component}"
-    try:
-        found = aws.client("logs").filter_log_events(logGroupName=group, limit=_LOG_LINES)
-    except ClientError as error:
-        return [f"no log: {error.response['Error']['Code']}"]
-    return [event["message"] for event in found["events"]]
+def _delete(aws: Aws, component: str) -> None:
+    aws.client("sagemaker").delete_inference_component(InferenceComponentName=component)
+    aws.wait(f"deleting {component}", lambda: _is_gone(aws, component), seconds=900)
 
 
 def _is_gone(aws: Aws, component: str) -> bool:
@@ -202,18 +242,6 @@ def _is_gone(aws: Aws, component: str) -> bool:
     except ClientError as error:
         return is_absent(error)
     return False
-
-
-def _answered(aws: Aws, url: str) -> front_door.Streamed | None:
-    streamed = front_door.stream(aws, url)
-    return streamed if streamed.status == 200 else None
-
-
-def _or_nothing(wait: Callable[[], Any]) -> Any:
-    try:
-        return wait()
-    except ProbeTimeoutError:
-        return None
 
 
 def _is_json(text: str) -> bool:

@@ -6,6 +6,7 @@ import datetime
 import json
 import secrets
 from dataclasses import asdict, dataclass
+from http.client import HTTPException
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 LEDGER = "verify-ledger.json"
 EVIDENCE = "evidence"
+_TROUBLES = (ClientError, BotoCoreError, ProbeTimeoutError, TokenmillError, OSError, HTTPException)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +171,7 @@ def _probe(aws: Aws, deployment: Deployment, lines: tuple[Line, ...]) -> dict[st
     try:
         for line, outcome in PROBES[deployment](aws, wanted):
             outcomes[line] = outcome
-    except (ClientError, BotoCoreError, ProbeTimeoutError, TokenmillError, OSError) as error:
+    except _TROUBLES as error:
         trouble = f"{type(error).__name__}: {error}"
     return {line: outcomes.get(line, Outcome(Verdict.UNCLEAR, {"error": trouble})) for line in wanted}
 

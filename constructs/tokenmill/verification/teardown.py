@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tokenmill.verification.ledger import Entry, Ledger
 
 _SECONDS = TEARDOWN_MINUTES * 60.0
+# The shortest window; a key that waits for its deletion costs nothing ("AWS Key Management Service pricing").
+_KEY_DAYS = 7
 _BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack")
 
 
@@ -121,6 +123,59 @@ def _delete_rest_api(aws: Aws, name: str) -> None:
                 client.delete_rest_api(restApiId=api["id"])
 
 
+def _delete_stack(aws: Aws, name: str) -> None:
+    client = aws.client("cloudformation")
+    # The stack's component has its name; neither can be deleted while it is being changed.
+    try:
+        _wait_while_busy(aws, lambda: _component_status(aws, name))
+    except ClientError as error:
+        if not is_absent(error):
+            raise
+    aws.wait(
+        "the end of an update",
+        lambda: (
+            not client.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"].endswith("IN_PROGRESS")
+        ),
+        seconds=_SECONDS,
+    )
+    client.delete_stack(StackName=name)
+    _wait_until_gone(aws, f"deleting {name}", lambda: client.describe_stacks(StackName=name))
+
+
+def _component_status(aws: Aws, name: str) -> str:
+    found = aws.client("sagemaker").describe_inference_component(InferenceComponentName=name)
+    return str(found["InferenceComponentStatus"])
+
+
+def _delete_rule(aws: Aws, name: str) -> None:
+    client = aws.client("events")
+    targets = [target["Id"] for target in client.list_targets_by_rule(Rule=name)["Targets"]]
+    if targets:
+        client.remove_targets(Rule=name, Ids=targets)
+    client.delete_rule(Name=name)
+
+
+def _delete_queue(aws: Aws, name: str) -> None:
+    client = aws.client("sqs")
+    client.delete_queue(QueueUrl=client.get_queue_url(QueueName=name)["QueueUrl"])
+
+
+def _delete_key(aws: Aws, name: str) -> None:
+    client = aws.client("kms")
+    # The service chooses the id, and the answer with it may have been lost: the description is ours.
+    for page in client.get_paginator("list_keys").paginate():
+        for key in page["Keys"]:
+            try:
+                found = client.describe_key(KeyId=key["KeyId"])["KeyMetadata"]
+            except ClientError as error:
+                # A key of somebody else may not be looked at; ours may, by its policy.
+                if error.response["Error"]["Code"] != "AccessDeniedException":
+                    raise
+                continue
+            if found.get("Description") == name and found["KeyState"] != "PendingDeletion":
+                client.schedule_key_deletion(KeyId=key["KeyId"], PendingWindowInDays=_KEY_DAYS)
+
+
 def _wait_while_busy(aws: Aws, status: Callable[[], str]) -> None:
     aws.wait("the end of an update", lambda: status() not in _BUSY, seconds=_SECONDS)
 
@@ -148,4 +203,8 @@ _DELETIONS: dict[str, Callable[[Aws, str], None]] = {
     "log-group": _delete_log_group,
     "function": _delete_function,
     "rest-api": _delete_rest_api,
+    "stack": _delete_stack,
+    "rule": _delete_rule,
+    "queue": _delete_queue,
+    "key": _delete_key,
 }

@@ -1,0 +1,38 @@
+"""What a line of docs/unverified.md says."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Deployment(enum.StrEnum):
+    """What a probe deploys; lines that need the same one share it."""
+
+    NEURON_ENDPOINT = "neuron-endpoint"
+    LOG_ENDPOINT = "log-endpoint"
+    FRONT_DOOR = "front-door"
+    COMPONENT_ENDPOINT = "component-endpoint"
+    GPU_ENDPOINT = "gpu-endpoint"
+    PLANNED_ENDPOINT = "planned-endpoint"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One claim that only an account can settle.
+
+    Args:
+        id: What `--line` takes.
+        claim: One sentence that holds or does not.
+        why: Why it stands unverified.
+        relies: What in the library relies on it.
+        probe: What the probe does and looks at.
+        deployment: What it deploys.
+    """
+
+    id: str
+    claim: str
+    why: str
+    relies: str
+    probe: str
+    deployment: Deployment
