@@ -56,5 +56,13 @@ def main() -> None:
     except TokenmillError as error:
         print_error(str(error), as_json=as_json)
         raise SystemExit(error.exit_code) from None
+    except OSError as error:
+        print_error(_sentence(error), as_json=as_json)
+        raise SystemExit(EXIT_BAD_INPUT) from None
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
+
+
+def _sentence(error: OSError) -> str:
+    where = f" ({error.filename})" if error.filename else ""
+    return f"{(error.strerror or str(error)).lower()}{where}; check that the file, folder or disk is usable"
