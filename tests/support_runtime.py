@@ -32,6 +32,9 @@ COEFFICIENTS = TokenWorkCoefficients(
 )
 
 
+HELLO: list[Any] = [{"role": "user", "content": "Hello there"}]
+
+
 def gateway_config(**changes: Any) -> GatewayConfig:
     """A configuration with one model of each back end."""
     limits: dict[str, Any] = {
@@ -241,6 +244,23 @@ def _aws_handler(aws: FakeAws) -> type[BaseHTTPRequestHandler]:
             return
 
     return Handler
+
+
+def chat(**changes: Any) -> dict[str, Any]:
+    """The body of a request, which is right until it is changed."""
+    return {"model": QWEN, "messages": HELLO, **changes}
+
+
+def post(gateway: Gateway, body: object) -> tuple[int, dict[str, Any]]:
+    """Status and error object of a raw request."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    url, headers = f"{gateway.url}/v1/chat/completions", {"authorization": "Bearer anna"}
+    response = httpx.post(url, content=content, headers=headers, timeout=PATIENCE)
+    assert "Traceback" not in response.text
+    assert response.headers["x-request-id"]
+    document = response.json()["error"]
+    assert set(document) == {"message", "type", "param", "code"}
+    return response.status_code, document
 
 
 @dataclass

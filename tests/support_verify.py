@@ -27,9 +27,8 @@ def session() -> boto3.Session:
 
 
 def probe(state: Path, *ids: str, tell: Callable[[str], None] = lambda _: None) -> Result:
-    session = boto3.Session(region_name="us-east-1")
     return run_lines(
-        find_lines(ids), session=session, region="us-east-1", state=state, pace=HURRIED, tell=tell
+        find_lines(ids), session=session(), region="us-east-1", state=state, pace=HURRIED, tell=tell
     )
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # "InvokeEndpointWithResponseStream"), so that its error arrives before ours.
 MODEL_SILENCE_SECONDS: Final = 120
 
+# As many as a gateway process has threads for calls that block.
+MAX_CONNECTIONS: Final = 256
+
 
 def _config(*, read_timeout: float, attempts: int) -> Config:
     from botocore.config import Config
@@ -27,7 +30,7 @@ def _config(*, read_timeout: float, attempts: int) -> Config:
         connect_timeout=3,
         read_timeout=read_timeout,
         retries={"mode": "standard", "total_max_attempts": attempts},
-        max_pool_connections=128,
+        max_pool_connections=MAX_CONNECTIONS,
         tcp_keepalive=True,
     )
 

@@ -69,7 +69,7 @@ class History:
 class Conversations(Protocol):
     """What the gateway needs of a store of conversations; both methods block."""
 
-    def history(self, principal: str, conversation_id: str, *, max_characters: int) -> History: ...
+    def history(self, principal: str, conversation_id: str, *, max_bytes: int) -> History: ...
 
     def append(self, principal: str, conversation_id: str, turn: Turn) -> int: ...
 
@@ -85,8 +85,8 @@ class ConversationTable:
         self._ttl_seconds = ttl_days * 86_400
         self._clock = clock
 
-    def history(self, principal: str, conversation_id: str, *, max_characters: int) -> History:
-        """The newest turns whose contents have at most ``max_characters`` together, from a consistent read.
+    def history(self, principal: str, conversation_id: str, *, max_bytes: int) -> History:
+        """The newest turns whose contents have at most ``max_bytes`` together, from a consistent read.
 
         Turns past their time to live are left out: DynamoDB deletes them only within days (AWS page "Using
         time to live (TTL) in DynamoDB").
@@ -98,8 +98,8 @@ class ConversationTable:
             last = max(last, turn.sequence)
             if int(item[TTL_ATTRIBUTE]["N"]) <= self._clock.wall():
                 break
-            max_characters -= len(turn.content)
-            if max_characters < 0:
+            max_bytes -= len(turn.content.encode())
+            if max_bytes < 0:
                 break
             newest.append(turn)
         return History(turns=_in_order(newest), last=last)

@@ -26,23 +26,32 @@ class HeartbeatError(RuntimeError):
 
 
 def handler(event: object, context: object) -> None:
-    """Print one EMF line a target.
+    """Print an EMF line of zero demand for every target, then one of its copies for each component.
+
+    The zeros need no other service, so they are out before SageMaker is asked: one that hangs until the
+    function's time is over takes no target's demand along.
 
     Raises HeartbeatError naming every component whose copies could not be read, after all lines are out;
     ValueError when the environment document is not of its form.
     """
+    targets = read_targets(os.environ)
+    for target, _ in targets:
+        _publish({TOKEN_WORK: 0, REQUESTS: 0}, target)
     failures = []
-    for target, component in read_targets(os.environ):
-        values: dict[str, float] = {TOKEN_WORK: 0, REQUESTS: 0}
-        if component is not None:
-            copies = _copies(component)
-            if isinstance(copies, int):
-                values[COPIES] = copies
-            else:
-                failures.append(f"{component}: {copies}")
-        print(emf_line(values, target=target, publisher="heartbeat", timestamp=time.time()), flush=True)
+    for target, component in targets:
+        if component is None:
+            continue
+        copies = _copies(component)
+        if isinstance(copies, int):
+            _publish({COPIES: copies}, target)
+        else:
+            failures.append(f"{component}: {copies}")
     if failures:
         raise HeartbeatError("the copies could not be read of " + "; ".join(failures))
+
+
+def _publish(values: Mapping[str, float], target: str) -> None:
+    print(emf_line(values, target=target, publisher="heartbeat", timestamp=time.time()), flush=True)
 
 
 def read_targets(environment: Mapping[str, str]) -> list[tuple[str, str | None]]:

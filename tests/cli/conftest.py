@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from support_fake_aws import FakeAws, Resources, running
 from tokenmill.cli import doctor, keys, lint, verify
-from tokenmill.verification import endpoints, front_door, probes
+from tokenmill.verification import component_stack, endpoints, front_door, gateway_lines, looking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +79,10 @@ def fake_aws(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAws
 
 @pytest.fixture
 def resources(fake_aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> Resources:
-    monkeypatch.setattr(probes, "_METRIC_SECONDS", 0.05)
+    monkeypatch.setattr(looking, "METRIC_SECONDS", 0.05)
+    monkeypatch.setattr(gateway_lines, "_LEFT_SECONDS", 0.05)
+    monkeypatch.setattr(component_stack, "STACK_SECONDS", 0.2)
+    monkeypatch.setattr(component_stack, "UPDATE_SECONDS", 0.2)
     monkeypatch.setattr(front_door, "SECONDS_BETWEEN", 0.05)
     monkeypatch.setattr(endpoints, "_COMPONENT_SECONDS", 0.2)
     monkeypatch.setattr(endpoints, "_ENDPOINT_SECONDS", 0.2)

@@ -90,9 +90,9 @@ def test_without_account_the_lines_are_listed_and_nothing_is_called(run: Run) ->
     [
         (("--line", "moon"), "no line is called moon; the lines are neuron-image-driver"),
         (("--account", "--max-usd", "0.01"), "these lines may cost"),
-        (("--account",), "and nobody is there to ask; agree with --yes"),
+        (("--account", "--line", "neuron-device-unit"), "and nobody is there to ask; agree with --yes"),
         (("--price", "ml.inf2.xlarge"), "--price is 'ml.inf2.xlarge'; write TYPE=USD"),
-        (("--account", "--yes"), "no AWS credentials found"),
+        (("--account", "--yes", "--max-usd", "50"), "no AWS credentials found"),
     ],
 )
 @pytest.mark.usefixtures("project")
@@ -164,7 +164,8 @@ def test_the_package_s_application_says_all_its_lines(
         sent.append(message)
 
     monkeypatch.setattr(asyncio, "sleep", instantly)
-    asyncio.run(app({"type": "http"}, None, send))
+    monkeypatch.setenv("TOKENMILL_RUN", "run")
+    asyncio.run(app({"type": "http", "query_string": b""}, None, send))
     lines = b"".join(message.get("body", b"") for message in sent).splitlines()
     assert [json.loads(line)["number"] for line in lines] == list(range(front_door.CHUNKS))
 

@@ -51,7 +51,7 @@ def test_the_gateway_publishes_exactly_its_metrics() -> None:
     """A request with everything in it touches every metric of the gateway, and no other exists."""
     ticks, lines = Ticks(), []
     meter = Meters(clock=ticks.clock(), emit=lambda line: lines.append(json.loads(line))).start(
-        gateway_config().models[0], input_tokens=5, request_id="r"
+        gateway_config().models[0], input_tokens=5, request_id="r", arrived=ticks.now
     )
     for _ in range(3):
         meter.text("a", single_token=True)
@@ -79,8 +79,8 @@ def test_the_heartbeat_publishes_exactly_its_metrics(
         aws_clients.sagemaker().close()
         aws_clients.sagemaker.cache_clear()
         aws.close()
-    document = json.loads(capsys.readouterr().out)
-    names = {item["Name"] for item in document["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    names = {item["Name"] for line in lines for item in line["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
     assert names == published_by("heartbeat")
 
 

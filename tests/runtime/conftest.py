@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import openai
 import pytest
 
 from support_runtime import FakeAws, Gateway, Ticks, gateway_config
@@ -69,3 +70,10 @@ def start_gateway(aws: FakeAws, ticks: Ticks) -> Iterator[Callable[..., Gateway]
 def gateway(start_gateway: Callable[..., Gateway]) -> Gateway:
     """A gateway with a conversation table."""
     return start_gateway(conversation_table="turns")
+
+
+@pytest.fixture
+def client(gateway: Gateway) -> Iterator[openai.OpenAI]:
+    """OpenAI's own client, pointed at the gateway."""
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="anna", max_retries=0) as made:
+        yield made

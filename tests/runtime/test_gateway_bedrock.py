@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import openai
 import pytest
 
 from support_runtime import CLAUDE, FakeAws, Gateway, Reply
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello there"}]
 USAGE = {
@@ -20,13 +17,6 @@ USAGE = {
     "cacheReadInputTokens": 10,
     "cacheWriteInputTokens": 2,
 }
-
-
-@pytest.fixture
-def client(gateway: Gateway) -> Iterator[openai.OpenAI]:
-    """OpenAI's own client, pointed at the gateway."""
-    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="anna", max_retries=0) as made:
-        yield made
 
 
 def said(to: Reply, *texts: str) -> None:
@@ -72,7 +62,8 @@ def test_the_request_in_converse_s_form(aws: FakeAws, client: openai.OpenAI) -> 
     """System apart, roles taking turns, limit and options under Converse's names."""
 
     def reply(to: Reply) -> None:
-        message = {"role": "assistant", "content": [{"text": "Hi"}, {"text": "!"}]}
+        thought = {"reasoningContent": {"reasoningText": {"text": "hm", "signature": "s"}}}
+        message = {"role": "assistant", "content": [thought, {"text": "Hi"}, {"text": "!"}]}
         answer = {"output": {"message": message}, "stopReason": "end_turn", "usage": USAGE}
         to.json({**answer, "metrics": {"latencyMs": 1}})
 
@@ -97,7 +88,17 @@ def test_the_request_in_converse_s_form(aws: FakeAws, client: openai.OpenAI) -> 
         "inferenceConfig": {"maxTokens": 9, "temperature": 0.5, "topP": 0.9, "stopSequences": ["x"]},
     }
     assert (done.choices[0].message.content, done.choices[0].finish_reason) == ("Hi!", "stop")
+    assert (done.choices[0].message.model_extra or {})["reasoning_content"] == "hm"
     assert done.usage is not None and done.usage.prompt_tokens == 17
+
+
+def test_an_answer_without_thoughts_has_none(aws: FakeAws, client: openai.OpenAI) -> None:
+    """The field is not there, as with every other model that does not reason."""
+    message = {"role": "assistant", "content": [{"text": "Hi"}]}
+    answer = {"output": {"message": message}, "stopReason": "end_turn", "usage": USAGE}
+    aws.model = lambda to: to.json({**answer, "metrics": {"latencyMs": 1}})
+    done = client.chat.completions.create(model=CLAUDE, messages=HELLO)
+    assert "reasoning_content" not in (done.choices[0].message.model_extra or {})
 
 
 def test_without_a_limit_the_model_s_own_is_sent(aws: FakeAws, client: openai.OpenAI) -> None:

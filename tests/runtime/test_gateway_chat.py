@@ -14,16 +14,9 @@ import pytest
 from support_runtime import PATIENCE, QWEN, FakeAws, Gateway, Reply, Ticks, delta, usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello there"}]
-
-
-@pytest.fixture
-def client(gateway: Gateway) -> Iterator[openai.OpenAI]:
-    """OpenAI's own client, pointed at the gateway."""
-    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="anna", max_retries=0) as made:
-        yield made
 
 
 def answer(*texts: str) -> Callable[[Reply], None]:
@@ -100,7 +93,7 @@ def test_usage_comes_last_when_it_is_asked_for(aws: FakeAws, client: openai.Open
 
 
 def test_usage_is_counted_when_the_model_gives_none(aws: FakeAws, client: openai.OpenAI) -> None:
-    """A model without usage: four characters a token in, one chunk a token out."""
+    """A model without usage: four bytes a token in, one chunk a token out."""
 
     def reply(to: Reply) -> None:
         to.begin()

@@ -13,14 +13,7 @@ from tokenmill_runtime import conversations
 from tokenmill_runtime.conversations import ContentTooLongError, ConversationTable, Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-
-@pytest.fixture
-def client(gateway: Gateway) -> Iterator[openai.OpenAI]:
-    """OpenAI's own client, pointed at the gateway."""
-    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="anna", max_retries=0) as made:
-        yield made
+    from collections.abc import Callable
 
 
 def says(*texts: str) -> Callable[[Reply], None]:
@@ -186,7 +179,7 @@ def test_long_conversations_are_read_page_by_page(aws: FakeAws, ticks: Ticks) ->
     for number in range(205):
         turn = Turn(sequence=number, role="user", content="x", request_id="r")
         assert table.append("anna", "c", turn) == number
-    history = table.history("anna", "c", max_characters=1000)
+    history = table.history("anna", "c", max_bytes=1000)
     assert [turn.sequence for turn in history.turns] == list(range(205))
     assert history.last == 204
 
@@ -196,7 +189,7 @@ def test_turns_past_their_time_to_live_are_not_read(aws: FakeAws, ticks: Ticks) 
     table = ConversationTable("turns", ttl_days=1, clock=ticks.clock())
     table.append("anna", "c", Turn(sequence=0, role="user", content="old", request_id="r"))
     ticks.now += 86_400
-    history = table.history("anna", "c", max_characters=1000)
+    history = table.history("anna", "c", max_bytes=1000)
     assert (history.turns, history.last) == ((), 0)
 
 

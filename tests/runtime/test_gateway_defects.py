@@ -18,7 +18,7 @@ from tokenmill_runtime.gateway.app import application, create_app
 from tokenmill_runtime.gateway.connection import let_go
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from support_runtime import FakeAws
     from tokenmill_runtime.gateway.backend import Document, ModelCall
@@ -136,10 +136,10 @@ def test_a_caller_who_leaves_while_sending_the_body_is_no_defect(ticks: Ticks) -
     assert lines == []
 
 
-@pytest.mark.parametrize("at", ["http.response.start", "http.response.body"])
-def test_a_send_that_fails_lets_the_model_go(ticks: Ticks, at: str) -> None:
-    """ASGI 2.4 tells of a lost caller by OSError, also before the first event."""
-    backend = Defective(delta("a"), delta("b"))
+def outcome_of_a_stream(
+    backend: Defective, ticks: Ticks, send: Callable[[Any], Awaitable[None]], **scope: Any
+) -> object:
+    """What the log says of a streamed request whose answer goes to ``send``."""
     lines: list[str] = []
     app = create_app(
         gateway_config(), clock=ticks.clock(), emit=lines.append, backends={"sagemaker": backend}
@@ -152,13 +152,25 @@ def test_a_send_that_fails_lets_the_model_go(ticks: Ticks, at: str) -> None:
             return message
         return await anyio.sleep_forever()
 
+    async def run() -> None:
+        with anyio.fail_after(PATIENCE):
+            await app({**SCOPE, **scope}, receive, send)
+
+    anyio.run(run)
+    return json.loads(lines[-1])["outcome"]
+
+
+@pytest.mark.parametrize("at", ["http.response.start", "http.response.body"])
+def test_a_send_that_fails_lets_the_model_go(ticks: Ticks, at: str) -> None:
+    """ASGI 2.4 tells of a lost caller by OSError, also before the first event."""
+    backend = Defective(delta("a"), delta("b"))
+
     async def send(message: Any) -> None:
         if message["type"] == at:
             raise OSError("gone")
 
-    anyio.run(app, SCOPE, receive, send)
+    assert outcome_of_a_stream(backend, ticks, send) == "client_gone"
     assert backend.cancelled == 1
-    assert json.loads(lines[-1])["outcome"] == "client_gone"
 
 
 class Silent(Defective):
@@ -175,6 +187,20 @@ class Silent(Defective):
     def cancel(self) -> None:
         super().cancel()
         self.let_go.set()
+
+
+def test_a_caller_who_does_not_read_leaves_time_to_store_the_answer(ticks: Ticks) -> None:
+    """A send that never returns ends a second before the function would be killed with it."""
+    backend = Defective(delta("a"), delta("b"))
+
+    async def send(message: Any) -> None:
+        if message.get("body"):
+            ticks.now += 99
+            await anyio.sleep_forever()
+
+    deadline = {"tokenmill.deadline": ticks.now + 3}
+    assert outcome_of_a_stream(backend, ticks, send, **deadline) == "client_gone"
+    assert backend.cancelled == 1
 
 
 def test_a_disconnect_message_ends_a_silent_model(ticks: Ticks) -> None:

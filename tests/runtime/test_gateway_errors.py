@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -10,35 +9,10 @@ import httpx
 import openai
 import pytest
 
-from support_runtime import CLAUDE, QWEN, FakeAws, Gateway
+from support_runtime import CLAUDE, HELLO, QWEN, FakeAws, Gateway, chat, post
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-HELLO: list[Any] = [{"role": "user", "content": "Hello there"}]
-
-
-@pytest.fixture
-def client(gateway: Gateway) -> Iterator[openai.OpenAI]:
-    """OpenAI's own client, which must understand each error."""
-    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="anna", max_retries=0) as made:
-        yield made
-
-
-def post(gateway: Gateway, body: object, **headers: str) -> tuple[int, dict[str, Any]]:
-    """Status and error object of a raw request."""
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    headers = {"authorization": "Bearer anna", **headers}
-    response = httpx.post(f"{gateway.url}/v1/chat/completions", content=content, headers=headers)
-    assert "Traceback" not in response.text
-    assert response.headers["x-request-id"]
-    document = response.json()["error"]
-    assert set(document) == {"message", "type", "param", "code"}
-    return response.status_code, document
-
-
-def chat(**changes: Any) -> dict[str, Any]:
-    return {"model": QWEN, "messages": HELLO, **changes}
+    from collections.abc import Callable
 
 
 def test_without_a_principal_nothing_is_served(gateway: Gateway) -> None:
@@ -104,6 +78,18 @@ BAD_BODIES: list[tuple[object, str | None, str]] = [
     (chat(n=True), "n", "n=true is not supported; use 1"),
     (chat(store=True), "store", "use false"),
     (chat(tools=[{"type": "function"}]), "tools", f"tools is not supported; the model {QWEN} takes"),
+    (chat(tool_choice="auto"), "tool_choice", 'tool_choice="auto" is not supported; use "none"'),
+    (chat(**{"x" * 100_000: 1}), '"' + "x" * 56 + "...", r"^.{57}\.\.\. is not supported"),
+    (
+        b'{"model": "claude", "messages": [{"role": "user", "content": "a"}], "\\ud800": 1}',
+        "\ud800",
+        "not sup",
+    ),
+    (
+        chat(model=CLAUDE, messages=[{"role": "user", "content": " \n"}]),
+        "messages[0].content",
+        r'must not be blank, got " \\n"',
+    ),
     (chat(model=CLAUDE, seed=1), "seed", "the model claude takes stop, temperature, top_p"),
     (chat(temperature=2.1), "temperature", "a number from 0 to 2, got 2.1"),
     (chat(top_p="1"), "top_p", 'got "1"'),
@@ -142,7 +128,16 @@ def test_parameters_without_effect_are_taken(gateway: Gateway, aws: FakeAws) -> 
     choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
     aws.model = lambda to: to.json({"choices": [choice]})
     body = chat(
-        user="u", metadata={"team": "a"}, n=1, store=False, tools=[], seed=None, safety_identifier="s"
+        user="u",
+        metadata={"team": "a"},
+        n=1,
+        store=False,
+        tools=[],
+        tool_choice="none",
+        modalities=["text"],
+        service_tier="auto",
+        seed=None,
+        safety_identifier="s",
     )
     response = httpx.post(
         f"{gateway.url}/v1/chat/completions", json=body, headers={"authorization": "Bearer a"}
@@ -159,9 +154,9 @@ def test_an_unknown_model_is_a_404(client: openai.OpenAI) -> None:
 
 
 def test_too_many_tokens_are_refused_before_the_model(client: openai.OpenAI, aws: FakeAws) -> None:
-    """Four characters a token against the model's context of 100."""
-    long: list[Any] = [{"role": "user", "content": "x" * 401}]
-    with pytest.raises(openai.BadRequestError, match="context is 100 tokens, but .* about 101") as raised:
+    """Four bytes a token are twice the model's context of 100; nearer ones are left to its own count."""
+    long: list[Any] = [{"role": "user", "content": "x" * 801}]
+    with pytest.raises(openai.BadRequestError, match="context is 100 tokens, but .* about 201") as raised:
         client.chat.completions.create(model=QWEN, messages=long)
     assert (raised.value.code, raised.value.param) == ("context_length_exceeded", "messages")
     assert aws.requests == []

@@ -11,37 +11,11 @@ import httpx
 import openai
 import pytest
 
-from support_runtime import PATIENCE, QWEN, FakeAws, Gateway, Reply, Ticks, delta
+from support_runtime import HELLO, PATIENCE, QWEN, FakeAws, Gateway, Reply, Ticks, chat, delta, post
 from tokenmill_runtime import aws as aws_clients
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-HELLO: list[Any] = [{"role": "user", "content": "Hello there"}]
-
-
-@pytest.fixture
-def client(gateway: Gateway) -> Iterator[openai.OpenAI]:
-    """OpenAI's own client, which must understand each error."""
-    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="anna", max_retries=0) as made:
-        yield made
-
-
-def post(gateway: Gateway, body: object, **headers: str) -> tuple[int, dict[str, Any]]:
-    """Status and error object of a raw request."""
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    headers = {"authorization": "Bearer anna", **headers}
-    response = httpx.post(f"{gateway.url}/v1/chat/completions", content=content, headers=headers)
-    assert "Traceback" not in response.text
-    assert response.headers["x-request-id"]
-    document = response.json()["error"]
-    assert set(document) == {"message", "type", "param", "code"}
-    return response.status_code, document
-
-
-def chat(**changes: Any) -> dict[str, Any]:
-    return {"model": QWEN, "messages": HELLO, **changes}
-
+    from collections.abc import Callable
 
 FAILURES: list[tuple[int, str, dict[str, Any], int, str]] = [
     (400, "ThrottlingException", {}, 429, "rate_limit_exceeded"),
@@ -149,16 +123,22 @@ WRONG_ANSWERS = [
     b'{"error": {"message": "no"}}',
     b'{"error": {}}',
     b'{"choices": [{}]}',
+    b'{"choices": [{"message": {"content": ["secret"]}}]}',
+    b'{"choices": [{"message": {"content": "secret"}, "logprobs": NaN}]}',
+    b'"secret"',
+    b"secret",
+    b"[" * 100_000,
 ]
 
 
 @pytest.mark.parametrize("content", WRONG_ANSWERS)
 def test_an_answer_of_another_form_is_no_answer(gateway: Gateway, aws: FakeAws, content: bytes) -> None:
-    """Whatever the container says, the caller gets an error object."""
+    """Whatever the container says, the caller gets an error object; what it says stays out of the log."""
     aws.model = lambda to: to.raw(content)
     status, error = post(gateway, chat())
     assert (status, error["code"]) == (502, "model_error")
     assert gateway.total("Errors") == 1
+    assert "secret" not in json.dumps(gateway.logged())
 
 
 def breaks(how: Callable[[Reply], None]) -> Callable[[Reply], None]:

@@ -16,8 +16,10 @@ from support_runtime import (
     Gateway,
     Reply,
     Ticks,
+    chat,
     delta,
     gateway_config,
+    post,
     usage,
 )
 from tokenmill_runtime.gateway.metering import Meters, Usage
@@ -87,8 +89,8 @@ def test_requests_in_flight_are_counted_by_target(ticks: Ticks) -> None:
     """Each line carries how many run at that moment; the count falls when one ends."""
     lines: list[str] = []
     meters = Meters(clock=ticks.clock(), emit=lines.append)
-    first = meters.start(MODEL, input_tokens=1, request_id="1")
-    second = meters.start(MODEL, input_tokens=1, request_id="2")
+    first = meters.start(MODEL, input_tokens=1, request_id="1", arrived=ticks.now)
+    second = meters.start(MODEL, input_tokens=1, request_id="2", arrived=ticks.now)
     assert meters.in_flight["comp"] == 2
     first.finish(failed=False, streamed=True)
     second.finish(failed=True, streamed=True)
@@ -100,14 +102,48 @@ def test_one_token_has_no_time_between_tokens(ticks: Ticks) -> None:
     """And a request without tokens has no latency at all."""
     lines: list[str] = []
     meters = Meters(clock=ticks.clock(), emit=lines.append)
-    single = meters.start(MODEL, input_tokens=1, request_id="1")
+    single = meters.start(MODEL, input_tokens=1, request_id="1", arrived=ticks.now)
     ticks.now += 0.5
     single.text("a", single_token=True)
     single.finish(failed=False, streamed=True)
     assert '"TimeToFirstToken":500.0' in lines[-1] and "InterTokenLatency" not in lines[-1]
-    silent = meters.start(MODEL, input_tokens=1, request_id="2")
+    silent = meters.start(MODEL, input_tokens=1, request_id="2", arrived=ticks.now)
     silent.finish(failed=False, streamed=True)
     assert "TimeToFirstToken" not in lines[-1]
+
+
+def test_what_the_model_refuses_is_no_demand_for_tokens(aws: FakeAws, gateway: Gateway) -> None:
+    """A body that no copy can answer must not add copies; the request itself was one."""
+    aws.model = lambda to: to.json(
+        {"Message": "no", "OriginalStatusCode": 400, "OriginalMessage": "bad top_k"},
+        status=424,
+        error="ModelError",
+    )
+    assert post(gateway, chat(top_k=-7))[0] == 400
+    assert (gateway.total("Requests"), gateway.total("Errors"), gateway.total("InputTokens")) == (1, 0, 0)
+    assert gateway.total("TokenWork") == pytest.approx(COEFFICIENTS.prefill_seconds_per_request)
+
+
+def test_the_first_token_s_time_begins_when_the_request_arrives(
+    aws: FakeAws, gateway: Gateway, client: openai.OpenAI, ticks: Ticks
+) -> None:
+    """Reading and storing the conversation is time that the caller waits too."""
+
+    def slow(item: dict[str, Any]) -> None:
+        ticks.now += 2
+
+    def reply(to: Reply) -> None:
+        to.begin()
+        to.sse(delta("a"), delta(finish="stop"), "[DONE]")
+        to.end()
+
+    aws.before_put, aws.model = slow, reply
+    list(
+        client.chat.completions.create(
+            model=QWEN, messages=HELLO, stream=True, metadata={"conversation_id": "c"}
+        )
+    )
+    assert gateway.metrics()[-1]["TimeToFirstToken"] == 2000
 
 
 @pytest.mark.parametrize(

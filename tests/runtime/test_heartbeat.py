@@ -30,7 +30,7 @@ def values(line: dict[str, Any]) -> dict[str, Any]:
 def test_zero_demand_and_the_copies_in_service(
     aws: FakeAws, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One line a target; a Bedrock model has no copies to count."""
+    """Zeros first, then the copies; a Bedrock model has no copies to count."""
     aws.copies = {"comp": 3, "empty": 0}
     beat(
         monkeypatch,
@@ -39,9 +39,11 @@ def test_zero_demand_and_the_copies_in_service(
         {"target": "anthropic.c", "component": None},
     )
     assert [values(line) for line in lines(capsys)] == [
-        {"Target": "comp", "TokenWork": 0, "Requests": 0, "Copies": 3},
-        {"Target": "empty", "TokenWork": 0, "Requests": 0, "Copies": 0},
+        {"Target": "comp", "TokenWork": 0, "Requests": 0},
+        {"Target": "empty", "TokenWork": 0, "Requests": 0},
         {"Target": "anthropic.c", "TokenWork": 0, "Requests": 0},
+        {"Target": "comp", "Copies": 3},
+        {"Target": "empty", "Copies": 0},
     ]
 
 
@@ -54,8 +56,23 @@ def test_a_component_that_cannot_be_read_does_not_stop_the_others(
         beat(monkeypatch, {"target": "gone", "component": "gone"}, {"target": "comp", "component": "comp"})
     assert [values(line) for line in lines(capsys)] == [
         {"Target": "gone", "TokenWork": 0, "Requests": 0},
-        {"Target": "comp", "TokenWork": 0, "Requests": 0, "Copies": 1},
+        {"Target": "comp", "TokenWork": 0, "Requests": 0},
+        {"Target": "comp", "Copies": 1},
     ]
+
+
+def test_zero_demand_is_out_before_sagemaker_is_asked(
+    aws: FakeAws, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A control plane that hangs until the function's time is over takes no target's zero along."""
+
+    def killed(component: str) -> int:
+        raise SystemExit
+
+    monkeypatch.setattr(heartbeat, "_copies", killed)
+    with pytest.raises(SystemExit):
+        beat(monkeypatch, {"target": "comp", "component": "comp"}, {"target": "c", "component": None})
+    assert [line["Target"] for line in lines(capsys)] == ["comp", "c"]
 
 
 @pytest.mark.parametrize(

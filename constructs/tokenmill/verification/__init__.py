@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tokenmill.verification.lines import LINES, Line
+from tokenmill.verification.line import Line
+from tokenmill.verification.lines import LINES
 from tokenmill.verification.probe import Verdict
 from tokenmill.verification.run import Evidence, clean_up, run_lines
 

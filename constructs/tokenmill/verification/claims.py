@@ -1,8 +1,9 @@
 """Every claim about AWS that the library relies on and that no page of AWS settles.
 
-Settled by documentation, and no line: API Gateway's streaming integration calls InvokeWithResponseStream, which
-needs lambda:InvokeFunction only ("InvokeWithResponseStream", AWS Lambda API Reference; "Set up a Lambda proxy
-integration with payload response streaming in API Gateway", Amazon API Gateway Developer Guide).
+Settled by documentation, and no line: API Gateway's streaming integration calls InvokeWithResponseStream
+("Set up a Lambda proxy integration with payload response streaming in API Gateway", Amazon API Gateway
+Developer Guide), which needs lambda:InvokeFunction only ("InvokeWithResponseStream", AWS Lambda API
+Reference).
 """
 
 from __future__ import annotations
@@ -183,7 +184,7 @@ CLAIMS: tuple[Line, ...] = (
         id="failed-update-status",
         claim="A component update whose container does not start ends as InService with a FailureReason.",
         why="The statuses are listed, and which one ends a failed update is not.",
-        relies="The local cloud ends it so, and a deployment watches for it.",
+        relies="The local cloud ends it so.",
         probe="Updates a component to a program that is not there.",
         deployment=Deployment.COMPONENT_ENDPOINT,
     ),

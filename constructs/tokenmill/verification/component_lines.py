@@ -8,7 +8,8 @@ from botocore.exceptions import ClientError
 
 from tokenmill.verification import component_stack, endpoints, looking
 from tokenmill.verification.aws import ProbeTimeoutError, is_absent
-from tokenmill.verification.lines import FOOTPRINTS, Deployment
+from tokenmill.verification.line import Deployment
+from tokenmill.verification.lines import FOOTPRINTS
 from tokenmill.verification.probe import Outcome, Verdict, holds
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tokenmill.core.errors import TokenmillError
 from tokenmill.verification import endpoints
-from tokenmill.verification.lines import FOOTPRINTS, Deployment
+from tokenmill.verification.line import Deployment
+from tokenmill.verification.lines import FOOTPRINTS
 from tokenmill.verification.probe import create_role
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The lines behind the front door: chunks, metrics of the wrapped runtime, callers who leave, streams that break."""
+"""The lines behind the front door: chunks, metrics, callers who leave, streams that break."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _caller_gone(aws: Aws, url: str, streamed: front_door.Streamed) -> Outcome:
 
     found = looking.or_nothing(lambda: aws.wait("the end of the stream", look, seconds=_LEFT_SECONDS))
     gone, to_the_end = found or ([], [])
-    seen = {"first_line": first, "noticed": gone, "answered_to_the_end": bool(to_the_end)}
+    seen: dict[str, Any] = {"first_line": first, "noticed": gone, "answered_to_the_end": bool(to_the_end)}
     if gone:
         return Outcome(Verdict.HOLDS, seen)
     return Outcome(Verdict.FAILS if to_the_end else Verdict.UNCLEAR, seen)

@@ -17,7 +17,8 @@ from tokenmill.core.errors import TokenmillError
 from tokenmill.core.images import image
 from tokenmill.core.plan import Plan
 from tokenmill.verification import endpoints, looking
-from tokenmill.verification.lines import FOOTPRINTS, Deployment
+from tokenmill.verification.line import Deployment
+from tokenmill.verification.lines import FOOTPRINTS
 from tokenmill.verification.probe import Outcome, Verdict, holds
 from tokenmill_runtime.gateway.sse import DONE, SseDecoder
 
@@ -69,7 +70,7 @@ def _plan() -> Plan:
     if plan.chosen.instance_type != priced:
         raise TokenmillError(
             f"{PLAN} chooses {plan.chosen.instance_type}, and this line is priced for {priced}; "
-            f'plan with that one: instances = ["{priced}"] in [chat.limits] of tokenmill.toml, tokenmill plan --write'
+            f'set instances = ["{priced}"] in [chat.limits], then run: tokenmill plan chat --write'
         )
     return plan
 
@@ -98,7 +99,7 @@ def _started(aws: Aws, component: str, status: endpoints.Status, seconds: float)
         "failure_reason": status.reason,
         "seconds_to_in_service": round(seconds, 1),
         "memory_utilization_percent": _peak_memory(aws, component),
-        "compiled": looking.matching_lines(aws, group, "ompil"),
+        "compiled": looking.log_lines(aws, group, pattern="%[Cc]ompil%"),
     }
     if not status.in_service and "capacity" in status.reason.lower():
         return Outcome(Verdict.UNCLEAR, observations)

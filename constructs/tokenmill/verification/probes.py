@@ -16,7 +16,8 @@ from tokenmill.verification import endpoints, looking
 from tokenmill.verification.aws import ProbeTimeoutError, is_absent
 from tokenmill.verification.component_lines import component_lines
 from tokenmill.verification.gateway_lines import front_door_lines
-from tokenmill.verification.lines import FOOTPRINTS, Deployment
+from tokenmill.verification.line import Deployment
+from tokenmill.verification.lines import FOOTPRINTS
 from tokenmill.verification.planned_lines import planned_endpoint
 from tokenmill.verification.probe import Outcome, Verdict, holds
 

@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tokenmill.core.errors import TokenmillError
 from tokenmill.verification.aws import Aws, Pace, ProbeTimeoutError
 from tokenmill.verification.ledger import Ledger
-from tokenmill.verification.lines import FOOTPRINTS, Line, price_at_most
+from tokenmill.verification.lines import FOOTPRINTS, price_at_most
 from tokenmill.verification.probe import Outcome, Verdict
 from tokenmill.verification.probes import PROBES
 from tokenmill.verification.teardown import tear_down
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import boto3
 
-    from tokenmill.verification.lines import Deployment
+    from tokenmill.verification.line import Deployment, Line
 
 LEDGER = "verify-ledger.json"
 EVIDENCE = "evidence"

@@ -27,7 +27,12 @@ from tokenmill_runtime.gateway.errors import GatewayError, invalid_request
 from tokenmill_runtime.gateway.exchange import Caller, Exchange, Services, internal_error
 from tokenmill_runtime.gateway.log import log_line, print_line
 from tokenmill_runtime.gateway.metering import Meters
-from tokenmill_runtime.gateway.responses import REQUEST_ID_HEADER, EventStreamResponse, error_response
+from tokenmill_runtime.gateway.responses import (
+    REQUEST_ID_HEADER,
+    AsciiJSONResponse,
+    EventStreamResponse,
+    error_response,
+)
 from tokenmill_runtime.gateway.sagemaker_backend import SageMakerBackend
 from tokenmill_runtime.gateway_config import GatewayConfig
 
@@ -133,7 +138,7 @@ class _Routes:
         if chat.stream:
             await exchange.begin()
             return EventStreamResponse(exchange, caller.request_id)
-        return JSONResponse(await exchange.complete(), headers={REQUEST_ID_HEADER: caller.request_id})
+        return AsciiJSONResponse(await exchange.complete(), headers={REQUEST_ID_HEADER: caller.request_id})
 
     async def models(self, request: Request, caller: Caller) -> Response:
         data = [_model_object(model.name) for model in self._config.models]

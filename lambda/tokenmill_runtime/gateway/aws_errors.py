@@ -11,7 +11,12 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from tokenmill_runtime.gateway.errors import GatewayError, invalid_request, server_error
+from tokenmill_runtime.gateway.errors import (
+    CONTEXT_LENGTH_EXCEEDED,
+    GatewayError,
+    invalid_request,
+    server_error,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +81,7 @@ def throttled(model: str, detail: str = "") -> GatewayError:
 
 def refused(text: str) -> GatewayError:
     """The model understood the request and refused it; the text is its own."""
-    code = "context_length_exceeded" if _TOO_LONG.search(text) else "invalid_value"
+    code = CONTEXT_LENGTH_EXCEEDED if _TOO_LONG.search(text) else "invalid_value"
     return invalid_request(f"the model refused the request: {text}", code=code)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
+from tokenmill_runtime.aws import MAX_CONNECTIONS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -56,7 +58,7 @@ class Backend(Protocol):
 class Threads:
     """Runs blocking calls of many requests without blocking the event loop."""
 
-    def __init__(self, limit: int = 256) -> None:
+    def __init__(self, limit: int = MAX_CONNECTIONS) -> None:
         from anyio import CapacityLimiter
 
         self._limiter = CapacityLimiter(limit)

@@ -38,6 +38,9 @@ class BedrockBackend:
             raise model_error(error, call.model.name) from error
         blocks = response["output"]["message"]["content"]
         message = {"role": "assistant", "content": "".join(block.get("text", "") for block in blocks)}
+        thoughts = (block.get("reasoningContent", {}).get("reasoningText", {}) for block in blocks)
+        if thought := "".join(part.get("text", "") for part in thoughts):
+            message["reasoning_content"] = thought
         reason = _finish_reason(response["stopReason"], call.model.name)
         choice = {"index": 0, "message": message, "finish_reason": reason}
         return {"choices": [choice], "usage": _usage(response["usage"])}

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
     from tokenmill_runtime.gateway_config import GatewayConfig, GatewayModel
 
-CHARACTERS_PER_TOKEN: Final = 4
+# Bytes and not characters: texts in other scripts have about as many tokens as UTF-8 bytes suggest.
+BYTES_PER_TOKEN: Final = 4
+# Estimates this far above the context are refused unasked; nearer ones are left to the model's own count.
+_SURELY_TOO_LONG: Final = 2
 _ROLES: Final = ("system", "developer", "user", "assistant")
 _CONVERSATION_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 
@@ -27,7 +30,18 @@ _READ: Final = frozenset(
     {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens"}
 )
 _WITHOUT_EFFECT: Final = frozenset({"metadata", "user", "safety_identifier", "prompt_cache_key"})
-_ONLY_VALUE: Final[Mapping[str, object]] = {"n": 1, "store": False}
+# What OpenAI's service does when these are left out, which is all that a back end without them can do.
+_ONLY_VALUE: Final[Mapping[str, object]] = {
+    "n": 1,
+    "store": False,
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+    "logprobs": False,
+    "response_format": {"type": "text"},
+    "modalities": ["text"],
+    "tool_choice": "none",
+    "service_tier": "auto",
+}
 _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "temperature": (0, 2),
     "top_p": (0, 1),
@@ -82,9 +96,14 @@ class ChatRequest:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+def tokens_of(text: str) -> int:
+    """Tokens of a text, at four bytes a token: the model's own count corrects it afterwards."""
+    return math.ceil(len(text.encode(errors="surrogatepass")) / BYTES_PER_TOKEN)
+
+
 def estimate_tokens(messages: Sequence[Message]) -> int:
-    """Tokens of these messages, at four characters a token: the model's own count corrects it afterwards."""
-    return max(1, math.ceil(sum(len(message.content) for message in messages) / CHARACTERS_PER_TOKEN))
+    """Tokens of these messages together, at least one."""
+    return max(1, tokens_of("".join(message.content for message in messages)))
 
 
 def parse_chat_request(body: bytes, config: GatewayConfig) -> ChatRequest:
@@ -97,8 +116,10 @@ def parse_chat_request(body: bytes, config: GatewayConfig) -> ChatRequest:
     options = _options(document, model)
     stream = _boolean(document, "stream", "stream")
     messages = _messages(document.get("messages"))
+    if model.backend == "bedrock":
+        _refuse_blank(messages)
     tokens = estimate_tokens(messages)
-    if tokens > model.context_tokens:
+    if tokens > _SURELY_TOO_LONG * model.context_tokens:
         raise context_length_exceeded(model.context_tokens, f"the messages have about {tokens}")
     return ChatRequest(
         model=model,
@@ -159,6 +180,14 @@ def _messages(value: object) -> tuple[Message, ...]:
     return messages
 
 
+def _refuse_blank(messages: Sequence[Message]) -> None:
+    """Converse takes no blank text, and a stored one would make its conversation fail from then on."""
+    for number, message in enumerate(messages):
+        if not message.content.strip():
+            where = f"messages[{number}].content"
+            raise invalid_request(f"{where} must not be blank, got {_short(message.content)}", param=where)
+
+
 def _message(value: object, where: str) -> Message:
     if not isinstance(value, dict):
         raise invalid_request(f"{where} must be an object, got {_short(value)}", param=where)
@@ -211,13 +240,13 @@ def _options(document: Mapping[str, Any], model: GatewayModel) -> dict[str, Any]
     for name, value in document.items():
         if name in _READ or name in _WITHOUT_EFFECT or value is None or value == []:
             continue
-        if name in _ONLY_VALUE:
+        if name in _ONLY_VALUE and name not in taken:
             if value != _ONLY_VALUE[name] or isinstance(value, bool) != isinstance(_ONLY_VALUE[name], bool):
                 raise _unsupported(f"{name}={_short(value)}", f"use {_short(_ONLY_VALUE[name])}", param=name)
             continue
         if name not in taken:
             allowed = f"the model {model.name} takes {', '.join(sorted(taken))}"
-            raise _unsupported(name, allowed)
+            raise _unsupported(name if len(name) <= 60 else _short(name), allowed)
         options[name] = _option(name, value)
     return options
 

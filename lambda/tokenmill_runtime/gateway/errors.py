@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+CONTEXT_LENGTH_EXCEEDED: Final = "context_length_exceeded"
+
 
 class GatewayError(Exception):
     """One failed request: HTTP status and the fields of OpenAI's error object.
@@ -50,4 +54,4 @@ def server_error(message: str, *, status: int, code: str, detail: str = "") -> G
 def context_length_exceeded(limit: int, found: str) -> GatewayError:
     """The messages do not fit into the model's context."""
     message = f"the model's context is {limit} tokens, but {found}; shorten the messages"
-    return invalid_request(message, param="messages", code="context_length_exceeded")
+    return invalid_request(message, param="messages", code=CONTEXT_LENGTH_EXCEEDED)

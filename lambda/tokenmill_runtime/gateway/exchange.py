@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ import anyio
 from tokenmill_runtime.gateway.aws_errors import timed_out
 from tokenmill_runtime.gateway.backend import END, ModelCall
 from tokenmill_runtime.gateway.chat_request import estimate_tokens
-from tokenmill_runtime.gateway.errors import GatewayError, server_error
+from tokenmill_runtime.gateway.errors import CONTEXT_LENGTH_EXCEEDED, GatewayError, server_error
 from tokenmill_runtime.gateway.log import log_line
 from tokenmill_runtime.gateway.memory import Memory
 from tokenmill_runtime.gateway.metering import Usage
@@ -69,6 +70,7 @@ class Exchange:
         self._outcome = "client_gone"
         self._status = 200
         self._closed = False
+        self._arrived = services.meters.clock.monotonic()
         self._head = {
             "id": f"chatcmpl-{caller.request_id}",
             "created": int(services.meters.clock.wall()),
@@ -78,11 +80,11 @@ class Exchange:
     async def complete(self) -> Document:
         """The whole answer; raises GatewayError."""
         try:
-            call = await self._ask()
-            document = await self._run(partial(self._backend.complete, call))
+            document = await self._ask(self._backend.complete)
             self._usage = document.get("usage")
-            answer = document["choices"][0]["message"].get("content") or ""
-            self._count(answer, single_token=False)
+            message = document["choices"][0]["message"]
+            answer = message.get("content") or ""
+            self._count(answer + _thought(message), single_token=False)
             await self._run(partial(self._memory.remember, answer, interrupted=False))
             self._outcome = "complete"
         except Exception as error:
@@ -95,8 +97,7 @@ class Exchange:
     async def begin(self) -> None:
         """Ask the model and wait for its first chunk: a failure until then still has its HTTP status."""
         try:
-            call = await self._ask()
-            self._stream = await self._run(partial(self._backend.stream, call))
+            self._stream = await self._ask(self._backend.stream)
             self._chunks = iter(self._stream)
             await self._advance()
         except Exception as error:
@@ -130,17 +131,38 @@ class Exchange:
             return
         self._closed = True
         with anyio.CancelScope(shield=True):
-            if self._outcome != "complete":
-                await self._give_up()
-            self._finish()
+            try:
+                if self._outcome != "complete":
+                    await self._give_up()
+            finally:
+                self._finish()
 
-    async def _ask(self) -> ModelCall:
-        messages = await self._run(self._memory.recall)
-        tokens = estimate_tokens(messages)
+    def seconds_to_send(self) -> float:
+        """How long the answer may take to leave: past the exchange's own deadline, which sends an error."""
+        return self._seconds_left(DEADLINE_RESERVE / 2)
+
+    async def _ask(self, ask: Callable[[ModelCall], T]) -> T:
+        """Put the question to the model, again with fewer earlier turns while it counts too many tokens.
+
+        Such a refusal comes before any prefill, so asking again costs the model nothing.
+        """
+        await self._run(self._memory.recall)
         self._meter = self._services.meters.start(
-            self._chat.model, input_tokens=tokens, request_id=self._caller.request_id
+            self._chat.model,
+            input_tokens=estimate_tokens(self._memory.messages),
+            request_id=self._caller.request_id,
+            arrived=self._arrived,
         )
-        limit = self._chat.max_tokens or _default_limit(self._chat, tokens)
+        while True:
+            try:
+                return await self._run(partial(ask, self._call()))
+            except GatewayError as error:
+                if error.code != CONTEXT_LENGTH_EXCEEDED or not self._memory.shorten():
+                    raise
+
+    def _call(self) -> ModelCall:
+        messages = self._memory.messages
+        limit = self._chat.max_tokens or _default_limit(self._chat, estimate_tokens(messages))
         return ModelCall(
             model=self._chat.model, messages=messages, max_tokens=limit, options=self._chat.options
         )
@@ -150,13 +172,19 @@ class Exchange:
 
     async def _run(self, function: Callable[[], T]) -> T:
         """Run a blocking call, no longer than the deadline allows; raises GatewayError past it."""
-        deadline, clock = self._caller.deadline, self._services.meters.clock
-        seconds = None if deadline is None else max(0.0, deadline - clock.wall() - DEADLINE_RESERVE)
         try:
-            with anyio.fail_after(seconds):
+            with anyio.fail_after(self._seconds_left(DEADLINE_RESERVE)):
                 return await self._services.threads.run(function)
         except TimeoutError as error:
             raise timed_out(self._chat.model.name, "the function's own time is over") from error
+
+    def _seconds_left(self, reserve: float) -> float:
+        deadline = self._caller.deadline
+        return (
+            math.inf
+            if deadline is None
+            else max(0.0, deadline - self._services.meters.clock.wall() - reserve)
+        )
 
     def _take(self, chunk: Document) -> Document | None:
         """Count a chunk and give the one to send, None for those that only carry usage."""
@@ -165,10 +193,9 @@ class Exchange:
         if not choices:
             return None
         delta = choices[0].get("delta") or {}
-        thought = delta.get("reasoning_content") or delta.get("reasoning") or ""
         text = delta.get("content") or ""
         self._answer.append(text)
-        self._count(text + thought, single_token=self._backend.single_token_chunks)
+        self._count(text + _thought(delta), single_token=self._backend.single_token_chunks)
         return self._chunk(choices)
 
     def _count(self, text: str, *, single_token: bool) -> None:
@@ -207,7 +234,8 @@ class Exchange:
     def _finish(self) -> None:
         meter, usage, ttft = self._meter, None, None
         if meter is not None:
-            meter.correct(Usage.from_openai(self._usage))
+            refused = self._status == 400 and not meter.usage.output_tokens
+            meter.correct(Usage(input_tokens=0) if refused else Usage.from_openai(self._usage))
             failed = self._status >= 500 or self._status == 429
             meter.finish(failed=failed, streamed=self._outcome == "complete" and self._chat.stream)
             usage, ttft = meter.usage, meter.first_token_ms if self._chat.stream else None
@@ -236,6 +264,11 @@ def internal_error(error: Exception) -> GatewayError:
     return server_error(
         "the gateway failed; tell its owner the request id", status=500, code="internal_error", detail=detail
     )
+
+
+def _thought(said: Mapping[str, Any]) -> str:
+    """A model's reasoning, under either of the names that engines give it."""
+    return said.get("reasoning_content") or said.get("reasoning") or ""
 
 
 def _default_limit(chat: ChatRequest, input_tokens: int) -> int | None:

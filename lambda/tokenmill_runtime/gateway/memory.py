@@ -6,21 +6,22 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 from tokenmill_runtime.conversations import ContentTooLongError, ConversationConflictError, Turn
-from tokenmill_runtime.gateway.chat_request import CHARACTERS_PER_TOKEN, Message, estimate_tokens
+from tokenmill_runtime.gateway.chat_request import BYTES_PER_TOKEN, Message, estimate_tokens
 from tokenmill_runtime.gateway.connection import connection_errors
 from tokenmill_runtime.gateway.errors import GatewayError, invalid_request, server_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from tokenmill_runtime.conversations import Conversations, History, Role
+    from tokenmill_runtime.conversations import Conversations, Role
     from tokenmill_runtime.gateway.chat_request import ChatRequest
 
 
 class Memory:
-    """Reads and writes one conversation for one request; both methods block and raise GatewayError.
+    """Reads and writes one conversation for one request.
 
-    Without a conversation id the request is its own whole conversation and nothing is stored.
+    `recall` and `remember` block and raise GatewayError. Without a conversation id the request is its own
+    whole conversation and nothing is stored.
     """
 
     def __init__(
@@ -31,41 +32,59 @@ class Memory:
         self._principal = principal
         self._request_id = request_id
         self._asked = -1
+        self._system = tuple(message for message in chat.messages if message.role == "system")
+        self._new = tuple(message for message in chat.messages if message.role != "system")
+        self._earlier: tuple[Turn, ...] = ()
 
-    def recall(self) -> tuple[Message, ...]:
-        """All messages for the model; the new ones are stored before it is called, so they cannot be lost.
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """All messages for the model: system messages, which are never stored, stand first."""
+        earlier = (Message(role=turn.role, content=turn.content) for turn in self._earlier)
+        return (*self._system, *earlier, *self._new)
 
-        System messages are never stored and stand first. The oldest turns that do not fit the context are
-        left out.
+    def recall(self) -> None:
+        """Read the earlier turns, and store the new messages before the model is called with them.
+
+        The oldest turns that do not fit the context are left out.
         """
-        system = tuple(message for message in self._chat.messages if message.role == "system")
-        asked = tuple(message for message in self._chat.messages if message.role != "system")
         if self._store is None or self._chat.conversation_id is None:
-            return (*system, *asked)
+            return
+        room = self._room()
         with _store_errors():
+            # With room for the new messages as well, which stand there already when a client tries again.
             history = self._store.history(
-                self._principal, self._chat.conversation_id, max_characters=self._room()
+                self._principal, self._chat.conversation_id, max_bytes=room + _size(self._new)
             )
-            earlier = [Message(role=turn.role, content=turn.content) for turn in history.turns]
-            if _is_repeated(history, asked):
-                self._asked = history.turns[-1].sequence
-                earlier.pop()
+            turns = history.turns
+            if _is_repeated(turns, self._new):
+                self._asked = turns[-1].sequence
+                turns = turns[: -len(self._new)]
             else:
-                self._store_asked(asked, history.last)
-        return (*system, *earlier, *asked)
+                self._store_asked(self._new, history.last)
+        while turns and _size(turns) > room:
+            turns = _without_oldest(turns, 1)
+        self._earlier = turns
+
+    def shorten(self) -> bool:
+        """Leave out the older half of the earlier turns; False when there are none left to leave out."""
+        found = bool(self._earlier)
+        self._earlier = _without_oldest(self._earlier, (len(self._earlier) + 1) // 2)
+        return found
 
     def remember(self, answer: str, *, interrupted: bool) -> None:
         """Store the answer, or what there is of it; an empty one is no turn."""
         if self._store is None or self._chat.conversation_id is None or not answer:
             return
+        # A model's surrogate pairs may come in two halves; a half that stays alone is no character.
+        answer = answer.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         with _store_errors():
             self._append("assistant", answer, self._asked + 1, interrupted=interrupted)
 
     def _room(self) -> int:
-        """Characters left for earlier turns when the new messages and the answer have theirs."""
+        """Bytes left for earlier turns when the new messages and the answer have theirs."""
         model = self._chat.model
         answer = self._chat.max_tokens or min(model.max_output_tokens, model.context_tokens // 4)
-        return CHARACTERS_PER_TOKEN * (model.context_tokens - answer - estimate_tokens(self._chat.messages))
+        return BYTES_PER_TOKEN * (model.context_tokens - answer - estimate_tokens(self._chat.messages))
 
     def _store_asked(self, asked: tuple[Message, ...], last: int) -> None:
         for message in asked:
@@ -87,12 +106,21 @@ class Memory:
         return store.append(self._principal, conversation, turn)
 
 
-def _is_repeated(history: History, asked: tuple[Message, ...]) -> bool:
-    """Whether the newest stored turn is this very question, still unanswered: a client trying again."""
-    if not history.turns or len(asked) != 1:
-        return False
-    newest = history.turns[-1]
-    return newest.role == "user" and newest.content == asked[0].content
+def _is_repeated(turns: Sequence[Turn], asked: Sequence[Message]) -> bool:
+    """Whether the newest turns are these very messages, still unanswered: a client trying again."""
+    newest = [(turn.role, turn.content) for turn in turns[-len(asked) :]]
+    return newest == [(message.role, message.content) for message in asked]
+
+
+def _size(texts: Sequence[Turn | Message]) -> int:
+    return sum(len(text.content.encode()) for text in texts)
+
+
+def _without_oldest(turns: tuple[Turn, ...], count: int) -> tuple[Turn, ...]:
+    """The newer turns, beginning with a question."""
+    while count < len(turns) and turns[count].role == "assistant":
+        count += 1
+    return turns[count:]
 
 
 @contextmanager

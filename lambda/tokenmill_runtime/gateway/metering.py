@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from tokenmill_runtime import metric_contract as contract
 from tokenmill_runtime.emf import emf_line
-from tokenmill_runtime.gateway.chat_request import CHARACTERS_PER_TOKEN
+from tokenmill_runtime.gateway.chat_request import tokens_of
 from tokenmill_runtime.token_work import token_work
 
 if TYPE_CHECKING:
@@ -51,10 +50,10 @@ class Meters:
         self.emit = emit
         self.in_flight: Counter[str] = Counter()
 
-    def start(self, model: GatewayModel, *, input_tokens: int, request_id: str) -> Meter:
-        """Publish the demand of a request that goes to its model now."""
+    def start(self, model: GatewayModel, *, input_tokens: int, request_id: str, arrived: float) -> Meter:
+        """Publish the demand of a request that goes to its model now; ``arrived`` in monotonic seconds."""
         self.in_flight[model.target] += 1
-        return Meter(self, model, input_tokens=input_tokens, request_id=request_id)
+        return Meter(self, model, input_tokens=input_tokens, request_id=request_id, arrived=arrived)
 
 
 class Meter:
@@ -64,16 +63,18 @@ class Meter:
     may be negative. ``first_token_ms`` is from the arrival at the gateway.
     """
 
-    def __init__(self, meters: Meters, model: GatewayModel, *, input_tokens: int, request_id: str) -> None:
+    def __init__(
+        self, meters: Meters, model: GatewayModel, *, input_tokens: int, request_id: str, arrived: float
+    ) -> None:
         self._meters = meters
         self._model = model
         self._request_id = request_id
         self._known = Usage(input_tokens=input_tokens)
         self._published = Usage(input_tokens=0)
         self._published_work = 0.0
-        self._arrived = self._last_line = meters.clock.monotonic()
+        self._arrived = self._last_token = arrived
+        self._last_line = meters.clock.monotonic()
         self._first_token: float | None = None
-        self._last_token = self._arrived
         self._publish({contract.REQUESTS: 1, contract.IN_FLIGHT: self._in_flight})
 
     @property
@@ -100,7 +101,7 @@ class Meter:
         now = self._meters.clock.monotonic()
         self._first_token = now if self._first_token is None else self._first_token
         self._last_token = now
-        tokens = 1 if single_token else math.ceil(len(text) / CHARACTERS_PER_TOKEN)
+        tokens = 1 if single_token else tokens_of(text)
         known = self._known
         self._known = Usage(input_tokens=known.input_tokens, output_tokens=known.output_tokens + tokens)
         if now - self._last_line >= PUBLISH_SECONDS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,19 @@ if TYPE_CHECKING:
 REQUEST_ID_HEADER = "x-request-id"
 
 
+class AsciiJSONResponse(JSONResponse):
+    """JSON with escapes, which encodes any text: a model's or a caller's may have half a surrogate pair."""
+
+    def render(self, content: object) -> bytes:
+        return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+
+
 def error_response(error: GatewayError, request_id: str) -> JSONResponse:
     """The error object with its status."""
     headers = {REQUEST_ID_HEADER: request_id}
     if error.retry_after is not None:
         headers["retry-after"] = str(error.retry_after)
-    return JSONResponse(error.document(), status_code=error.status, headers=headers)
+    return AsciiJSONResponse(error.document(), status_code=error.status, headers=headers)
 
 
 class EventStreamResponse(Response):
@@ -43,6 +51,8 @@ class EventStreamResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with anyio.create_task_group() as group:
+                # A caller who reads too slowly must not take the time that storing the answer needs.
+                group.cancel_scope.deadline = anyio.current_time() + self._exchange.seconds_to_send()
                 group.start_soon(_cancel_when_gone, receive, group.cancel_scope)
                 await self._send(send)
                 group.cancel_scope.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from tokenmill_runtime.aws import sagemaker_runtime
 from tokenmill_runtime.gateway.aws_errors import broken, error_message, model_error
@@ -119,19 +119,24 @@ def _arguments(call: ModelCall, *, stream: bool) -> dict[str, Any]:
 
 def _json(content: bytes | str, model: str) -> Document:
     try:
-        document = json.loads(content)
-    except ValueError as error:
-        raise broken(model, f"the model's answer is not JSON: {content[:200]!r}") from error
+        document = json.loads(content, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise broken(model, f"the model's answer is not JSON: {error}") from error
     if not isinstance(document, dict):
-        raise broken(model, f"the model's answer is not a JSON object: {content[:200]!r}")
+        raise broken(model, f"the model's answer is not a JSON object but a {type(document).__name__}")
     return document
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _checked(document: Document, part: str, model: str) -> Document:
     """The document, when its choices have the form that the gateway reads, each with this part."""
     choices, usage = document.get("choices") or [], document.get("usage")
     if not isinstance(choices, list) or not all(_is_choice(choice, part) for choice in choices):
-        raise broken(model, f"choices of another form: {choices!r}"[:300])
+        # Without what stands there: it may be a part of an answer, which does not belong in the log.
+        raise broken(model, f"choices of another form than a list of objects with a {part} of text")
     return {**document, "choices": choices, "usage": usage if isinstance(usage, dict) else None}
 
 
