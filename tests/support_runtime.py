@@ -102,6 +102,13 @@ class Reply:
             data = document if isinstance(document, str) else json.dumps(document)
             self.part(f"data: {data}\n\n".encode())
 
+    def whole(self, answer: str = "hi", *rest: dict[str, Any], finish: str = "stop") -> None:
+        """A finished answer in chunks of one character, and what follows it, such as its usage."""
+        self.begin()
+        self.sse(delta("", role="assistant"), *(delta(character) for character in answer))
+        self.sse(delta(finish=finish), *rest, "[DONE]")
+        self.end()
+
     def event(self, kind: str, document: dict[str, Any]) -> None:
         """An event of Bedrock."""
         headers = {"message_type": "event", "event_type": kind, "content_type": "application/json"}

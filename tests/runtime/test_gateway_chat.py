@@ -151,23 +151,43 @@ def test_events_and_characters_may_be_cut_anywhere(aws: FakeAws, client: openai.
 
 
 def test_a_whole_answer_without_streaming(aws: FakeAws, client: openai.OpenAI, gateway: Gateway) -> None:
-    """The completion keeps the model's choices and usage under the gateway's id and model name."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
-    aws.model = lambda to: to.json({"id": "x", "choices": [choice], "usage": usage(5, 1)["usage"]})
+    """The model streams, for which SageMaker gives more time; the caller gets one completion."""
+    aws.model = lambda to: to.whole("Hi there")
     done = client.chat.completions.create(model=QWEN, messages=HELLO)
-    assert done.choices[0].message.content == "hi"
+    assert done.object == "chat.completion"
+    (choice,) = done.choices
+    assert (choice.message.role, choice.message.content) == ("assistant", "Hi there")
+    assert choice.finish_reason == "stop"
     assert done.model == QWEN
-    assert done.usage is not None and done.usage.prompt_tokens == 5
     assert done.id.startswith("chatcmpl-") and done._request_id == done.id.removeprefix("chatcmpl-")
-    assert aws.requests[0].path == "/endpoints/ep/invocations"
-    assert "stream_options" not in aws.requests[0].body
+    (request,) = aws.requests
+    assert request.path == "/endpoints/ep/invocations-response-stream"
+    assert (request.body["stream"], request.body["stream_options"]) == (True, {"include_usage": True})
     assert gateway.total("Errors") == 0
+
+
+def test_a_whole_answer_has_the_model_s_usage(aws: FakeAws, client: openai.OpenAI, gateway: Gateway) -> None:
+    """From the chunk that ends the model's stream; it is what is metered too."""
+    aws.model = lambda to: to.whole("12345678", usage(5, 4, cached=3))
+    done = client.chat.completions.create(model=QWEN, messages=HELLO)
+    assert done.usage is not None and done.usage.prompt_tokens_details is not None
+    assert (done.usage.prompt_tokens, done.usage.completion_tokens, done.usage.total_tokens) == (5, 4, 9)
+    assert done.usage.prompt_tokens_details.cached_tokens == 3
+    totals = [gateway.total(name) for name in ("InputTokens", "CachedInputTokens", "OutputTokens")]
+    assert totals == [5, 3, 4]
+
+
+def test_whole_answers_share_a_connection(aws: FakeAws, client: openai.OpenAI) -> None:
+    """A stream that was read to its end costs no new connection to SageMaker."""
+    aws.model = lambda to: to.whole()
+    for _ in range(3):
+        client.chat.completions.create(model=QWEN, messages=HELLO)
+    assert (len(aws.requests), len(aws.connections)) == (3, 1)
 
 
 def test_a_whole_answer_without_usage_is_counted(aws: FakeAws, client: openai.OpenAI) -> None:
     """OpenAI's form has usage, so an answer without gets the gateway's count."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": "12345678"}, "finish_reason": "stop"}
-    aws.model = lambda to: to.json({"choices": [choice]})
+    aws.model = lambda to: to.whole("12345678")
     done = client.chat.completions.create(model=QWEN, messages=HELLO)
     assert done.usage is not None and (done.usage.prompt_tokens, done.usage.completion_tokens) == (3, 2)
 

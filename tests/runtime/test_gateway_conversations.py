@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 
-from support_runtime import PATIENCE, QWEN, FakeAws, Gateway, Reply, Ticks, delta
+from support_runtime import PATIENCE, QWEN, FakeAws, Gateway, Reply, Ticks, chat, delta, post
 from tokenmill_runtime import conversations
 from tokenmill_runtime.conversations import ContentTooLongError, ConversationTable, Turn
 
@@ -108,12 +108,26 @@ def test_an_answer_whose_caller_left_is_stored_as_interrupted(
 
 def test_a_whole_answer_is_stored_too(aws: FakeAws, client: openai.OpenAI) -> None:
     """Without streaming the conversation is the same."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
-    aws.model = lambda to: to.json({"choices": [choice]})
+    aws.model = lambda to: to.whole("hi")
     client.chat.completions.create(
         model=QWEN, messages=[{"role": "user", "content": "hello"}], metadata={"conversation_id": "c"}
     )
     assert aws.turns() == [("user", "hello", False), ("assistant", "hi", False)]
+
+
+def test_half_of_a_whole_answer_is_no_turn(aws: FakeAws, gateway: Gateway) -> None:
+    """The caller saw none of it, so only the question stays, and asking again does not store it twice."""
+
+    def cut(to: Reply) -> None:
+        to.begin()
+        to.sse(delta("half"))
+        to.hang_up()
+
+    aws.model = cut
+    for _ in range(2):
+        status, error = post(gateway, chat(metadata={"conversation_id": "c"}))
+        assert (status, error["code"]) == (502, "model_error")
+    assert aws.turns() == [("user", "Hello there", False)]
 
 
 def test_an_empty_answer_is_no_turn(aws: FakeAws, client: openai.OpenAI) -> None:

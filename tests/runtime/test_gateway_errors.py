@@ -125,8 +125,7 @@ def test_a_bad_body_is_refused_by_name(
 
 def test_parameters_without_effect_are_taken(gateway: Gateway, aws: FakeAws) -> None:
     """What only OpenAI's own service uses must not stop a client that sends it."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
-    aws.model = lambda to: to.json({"choices": [choice]})
+    aws.model = lambda to: to.whole()
     body = chat(
         user="u",
         metadata={"team": "a"},
@@ -143,7 +142,7 @@ def test_parameters_without_effect_are_taken(gateway: Gateway, aws: FakeAws) -> 
         f"{gateway.url}/v1/chat/completions", json=body, headers={"authorization": "Bearer a"}
     )
     assert response.status_code == 200
-    assert set(aws.requests[0].body) == {"messages", "stream", "max_tokens"}
+    assert set(aws.requests[0].body) == {"messages", "stream", "stream_options", "max_tokens"}
 
 
 def test_an_unknown_model_is_a_404(client: openai.OpenAI) -> None:

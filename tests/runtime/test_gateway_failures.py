@@ -123,8 +123,12 @@ WRONG_ANSWERS = [
     b'{"error": {"message": "no"}}',
     b'{"error": {}}',
     b'{"choices": [{}]}',
-    b'{"choices": [{"message": {"content": ["secret"]}}]}',
-    b'{"choices": [{"message": {"content": "secret"}, "logprobs": NaN}]}',
+    b'{"choices": [{"delta": {"content": ["secret"]}}]}',
+    b'{"choices": [{"delta": {"content": "secret"}, "logprobs": NaN}]}',
+    b'{"choices": [{"delta": {"content": "secret"}, "logprobs": ["secret"]}]}',
+    b'{"choices": [{"delta": {"content": "secret"}, "logprobs": {"content": "secret"}}]}',
+    b'{"choices": [{"delta": {"content": "secret"}, "index": "secret"}]}',
+    b'{"choices": [{"message": {"content": "secret"}, "finish_reason": "stop"}]}',
     b'"secret"',
     b"secret",
     b"[" * 100_000,
@@ -134,11 +138,32 @@ WRONG_ANSWERS = [
 @pytest.mark.parametrize("content", WRONG_ANSWERS)
 def test_an_answer_of_another_form_is_no_answer(gateway: Gateway, aws: FakeAws, content: bytes) -> None:
     """Whatever the container says, the caller gets an error object; what it says stays out of the log."""
-    aws.model = lambda to: to.raw(content)
+
+    def reply(to: Reply) -> None:
+        to.begin()
+        to.part(b"data: " + content + b"\n\ndata: [DONE]\n\n")
+        to.end()
+
+    aws.model = reply
     status, error = post(gateway, chat())
     assert (status, error["code"]) == (502, "model_error")
     assert gateway.total("Errors") == 1
     assert "secret" not in json.dumps(gateway.logged())
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b'{"choices": []}'])
+def test_an_answer_without_events_is_no_answer(gateway: Gateway, aws: FakeAws, content: bytes) -> None:
+    """A container that does not stream, or says nothing, whether or not SageMaker frames it."""
+
+    def framed(to: Reply) -> None:
+        to.begin()
+        to.part(content)
+        to.end()
+
+    for reply in (framed, lambda to: to.raw(content)):
+        aws.model = reply
+        status, error = post(gateway, chat())
+        assert (status, error["code"]) == (502, "model_error")
 
 
 def breaks(how: Callable[[Reply], None]) -> Callable[[Reply], None]:
@@ -214,6 +239,18 @@ def test_a_model_that_dies_mid_answer_raises_in_the_client(
     assert not any("TimeToFirstToken" in line for line in gateway.metrics())
 
 
+@pytest.mark.parametrize("how", MID_STREAM.values(), ids=MID_STREAM.keys())
+def test_a_model_that_dies_in_a_whole_answer_is_a_502(
+    aws: FakeAws, gateway: Gateway, how: Callable[[Reply], None]
+) -> None:
+    """Half an answer is none: the caller gets the error object and nothing of the text."""
+    aws.model = breaks(how)
+    status, error = post(gateway, chat())
+    assert (status, error["code"]) == (502, "model_error")
+    assert "Hel" not in json.dumps([error, gateway.lines])
+    assert gateway.total("Errors") == 1
+
+
 def test_no_done_follows_an_error_event(gateway: Gateway, aws: FakeAws) -> None:
     """Clients that only look for `[DONE]` must not find it."""
     aws.model = breaks(lambda to: to.end())
@@ -234,6 +271,21 @@ def test_a_stream_that_fails_at_once_still_has_a_status(gateway: Gateway, aws: F
 
     aws.model = reply
     assert post(gateway, chat(stream=True))[0] == 502
+
+
+def test_a_whole_answer_that_fails_lets_the_model_go(gateway: Gateway, aws: FakeAws) -> None:
+    """The connection is closed at once, so that a model which is still busy stops for nobody."""
+    gone = threading.Event()
+
+    def reply(to: Reply) -> None:
+        to.begin()
+        to.sse(delta("one"), {"error": {"message": "no"}})
+        if to.caller_hung_up():
+            gone.set()
+
+    aws.model = reply
+    assert post(gateway, chat())[0] == 502
+    assert gone.wait(PATIENCE)
 
 
 def test_the_function_s_deadline_ends_a_silent_model(

@@ -310,3 +310,40 @@ def test_the_gateway_streams_out_of_lambda(
     published = [json.loads(line) for line in out.splitlines()]
     assert sum(line.get("Requests", 0) for line in published) == 1
     assert published[-1]["outcome"] == "complete"
+
+
+def test_a_stop_in_the_middle_of_an_answer_waits_for_its_end(
+    api: FakeRuntimeApi, start: Callable[..., Bootstrap], aws: FakeAws
+) -> None:
+    """SIGTERM neither cuts the answer nor leaves a trace of torn tasks behind."""
+    running: list[Bootstrap] = []
+    posts: list[Any] = []
+    finished = threading.Event()
+
+    def reply(to: Reply) -> None:
+        to.begin()
+        to.sse(delta("one"))
+        posts.append(api.posted.get(timeout=PATIENCE))
+        assert b"200" in posts[0].chunk() and b"one" in posts[0].chunk()
+        running[0].process.terminate()
+        to.sse(delta("two", finish="stop"), "[DONE]")
+        to.end()
+        finished.set()
+
+    aws.model = reply
+    running.append(
+        start(
+            "tokenmill_runtime.gateway.app:application",
+            AWS_ENDPOINT_URL=aws.url,
+            AWS_ACCESS_KEY_ID="test",
+            AWS_SECRET_ACCESS_KEY="test",
+            AWS_DEFAULT_REGION="us-east-1",
+            TOKENMILL_GATEWAY=json.dumps(gateway_config().to_document()),
+        )
+    )
+    chat = {"model": QWEN, "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    api.events.put((rest_event("/v1/chat/completions", body=json.dumps(chat)), {}))
+    assert finished.wait(PATIENCE)
+    assert posts[0].rest().endswith(b"data: [DONE]\n\n")
+    status, _, err = running[0].wait()
+    assert (status, err) == (0, "")

@@ -129,7 +129,8 @@ def image_in_region(candidate: Candidate, region: str) -> Item:
         )
     detail = uri
     if found.status == "experimental":
-        detail += f"; experimental: {found.status_reason} (try it with: tokenmill verify --account)"
+        line = "neuron-image-driver" if found.static_batch else "gpu-image-driver"
+        detail += f"; experimental: {found.status_reason} (try it: tokenmill verify --account --line {line})"
     return Item(name=name, state=State.OK, detail=detail)
 
 

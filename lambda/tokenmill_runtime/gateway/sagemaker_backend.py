@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from tokenmill_runtime.aws import sagemaker_runtime
+from tokenmill_runtime.gateway.assembling import TEXTS, assemble
 from tokenmill_runtime.gateway.aws_errors import broken, error_message, model_error
 from tokenmill_runtime.gateway.connection import connection_errors, let_go
 from tokenmill_runtime.gateway.sse import DONE, SseDecoder
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from tokenmill_runtime.gateway.backend import Document, ModelCall
 
-_TEXTS: Final = ("content", "reasoning", "reasoning_content")
-
 
 class SageMakerBackend:
     """Calls the component named in the model's configuration."""
@@ -25,28 +23,24 @@ class SageMakerBackend:
     single_token_chunks: Final = True
 
     def complete(self, call: ModelCall) -> Document:
-        """One blocking invocation.
+        """The whole answer, put together from a stream.
 
-        SageMaker ends it after 60 seconds (AWS page "InvokeEndpoint"), so long answers need streaming.
+        SageMaker ends InvokeEndpoint after 60 seconds and a stream after 8 minutes (AWS page "Model Hosting
+        FAQs").
         """
+        stream = self.stream(call)
         try:
-            response = sagemaker_runtime().invoke_endpoint(**_arguments(call, stream=False))
-            with closing(response["Body"]) as body:
-                content = body.read()
-        except connection_errors() as error:
-            raise model_error(error, call.model.name) from error
-        document = _json(content, call.model.name)
-        message = error_message(document)
-        if message is not None or not document.get("choices"):
-            raise broken(call.model.name, message or "an answer without choices")
-        return _checked(document, "message", call.model.name)
+            document = assemble(stream)
+        finally:
+            stream.cancel()
+        if not document["choices"]:
+            raise broken(call.model.name, "an answer without choices")
+        return document
 
     def stream(self, call: ModelCall) -> SageMakerStream:
         """Begin a streaming invocation."""
         try:
-            response = sagemaker_runtime().invoke_endpoint_with_response_stream(
-                **_arguments(call, stream=True)
-            )
+            response = sagemaker_runtime().invoke_endpoint_with_response_stream(**_arguments(call))
         except connection_errors() as error:
             raise model_error(error, call.model.name) from error
         return SageMakerStream(response["Body"], call.model.name)
@@ -73,7 +67,7 @@ class SageMakerStream:
             message = error_message(chunk)
             if message is not None:
                 raise broken(self._model, message)
-            checked = _checked(chunk, "delta", self._model)
+            checked = _checked(chunk, self._model)
             finished = finished or any(choice.get("finish_reason") for choice in checked["choices"])
             yield checked
         if not finished:
@@ -97,27 +91,26 @@ class SageMakerStream:
             yield from decoder.feed(b"\n\n")
 
 
-def _arguments(call: ModelCall, *, stream: bool) -> dict[str, Any]:
+def _arguments(call: ModelCall) -> dict[str, Any]:
     """The invocation. The body names no model: the container serves one, under a name that may be a path."""
     body: dict[str, Any] = {
         **call.options,
         "messages": [{"role": message.role, "content": message.content} for message in call.messages],
-        "stream": stream,
+        "stream": True,
+        "stream_options": {"include_usage": True},
     }
-    if stream:
-        body["stream_options"] = {"include_usage": True}
     if call.max_tokens is not None:
         body["max_tokens"] = call.max_tokens
     return {
         "EndpointName": call.model.endpoint,
         "InferenceComponentName": call.model.component,
         "ContentType": "application/json",
-        "Accept": "text/event-stream" if stream else "application/json",
+        "Accept": "text/event-stream",
         "Body": json.dumps(body).encode(),
     }
 
 
-def _json(content: bytes | str, model: str) -> Document:
+def _json(content: str, model: str) -> Document:
     try:
         document = json.loads(content, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -131,15 +124,22 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _checked(document: Document, part: str, model: str) -> Document:
-    """The document, when its choices have the form that the gateway reads, each with this part."""
-    choices, usage = document.get("choices") or [], document.get("usage")
-    if not isinstance(choices, list) or not all(_is_choice(choice, part) for choice in choices):
+def _checked(chunk: Document, model: str) -> Document:
+    """The chunk, when its choices have the form that the gateway reads."""
+    choices, usage = chunk.get("choices") or [], chunk.get("usage")
+    if not isinstance(choices, list) or not all(_is_choice(choice) for choice in choices):
         # Without what stands there: it may be a part of an answer, which does not belong in the log.
-        raise broken(model, f"choices of another form than a list of objects with a {part} of text")
-    return {**document, "choices": choices, "usage": usage if isinstance(usage, dict) else None}
+        raise broken(model, "choices of another form than a list of objects with a delta of text")
+    return {**chunk, "choices": choices, "usage": usage if isinstance(usage, dict) else None}
 
 
-def _is_choice(choice: object, part: str) -> bool:
-    said = choice.get(part) if isinstance(choice, dict) else None
-    return isinstance(said, dict) and all(isinstance(said.get(name), str | None) for name in _TEXTS)
+def _is_choice(choice: object) -> bool:
+    if not isinstance(choice, dict) or not isinstance(choice.get("index"), int | None):
+        return False
+    delta, logprobs = choice.get("delta"), choice.get("logprobs") or {}
+    return (
+        isinstance(delta, dict)
+        and all(isinstance(delta.get(name), str | None) for name in TEXTS)
+        and isinstance(logprobs, dict)
+        and isinstance(logprobs.get("content"), list | None)
+    )

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from tokenmill_runtime.streaming.events import NotHttpError, prelude, scope_and_body
 from tokenmill_runtime.streaming.runtime_api import FunctionError, ResponseStream, RuntimeApi
@@ -40,7 +40,8 @@ class IncompleteResponseError(RuntimeError):
 
 def main() -> None:
     """Serve the function's events until Lambda ends the process."""
-    signal.signal(signal.SIGTERM, _exit)
+    shutdown = _Shutdown()
+    signal.signal(signal.SIGTERM, shutdown)
     api = RuntimeApi(os.environ["AWS_LAMBDA_RUNTIME_API"])
     with asyncio.Runner() as runner:
         try:
@@ -51,13 +52,32 @@ def main() -> None:
             raise
         try:
             while True:
-                serve(runner, api, app, api.next())
+                # in this order, so that no signal falls between the question and the wait
+                shutdown.waiting = True
+                if shutdown.asked:
+                    break
+                invocation = api.next()
+                shutdown.waiting = False
+                serve(runner, api, app, invocation)
         finally:
             runner.run(lifespan.stop())
 
 
-def _exit(number: int, frame: object) -> NoReturn:
-    sys.exit(0)
+class _Shutdown:
+    """Ends the process on SIGTERM: at once while it waits for an event, else after the answer in hand.
+
+    Raising in the middle of an answer would come up inside the event loop and tear its tasks apart.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.waiting = False
+
+    def __call__(self, number: int, frame: object) -> None:
+        self.asked = True
+        if self.waiting:
+            self.waiting = False
+            sys.exit(0)
 
 
 def load_app(handler: str) -> App:
