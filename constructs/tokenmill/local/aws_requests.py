@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import botocore.session
 from botocore.exceptions import ParamValidationError
+from botocore.model import ListShape, MapShape, StructureShape
 from botocore.validate import ParamValidator
 
 if TYPE_CHECKING:
@@ -185,15 +186,15 @@ def _timestamp(value: object) -> float:
 
 def _violations(shape: Shape, value: Any, path: str) -> Iterator[str]:
     """Yield what the service's front end says about members out of their constraints."""
-    if shape.type_name == "structure":
-        for name, member in shape.members.items():  # type: ignore[attr-defined]  # only StructureShape has it
+    if isinstance(shape, StructureShape):
+        for name, member in shape.members.items():
             if name in value:
                 dotted = name[0].lower() + name[1:]
                 yield from _violations(member, value[name], f"{path}.{dotted}" if path else dotted)
-    elif shape.type_name == "list":
+    elif isinstance(shape, ListShape):
         yield from _length(shape, len(value), value, path)
         for index, item in enumerate(value, 1):
-            yield from _violations(shape.member, item, f"{path}.{index}.member")  # type: ignore[attr-defined]
+            yield from _violations(shape.member, item, f"{path}.{index}.member")
     elif shape.type_name == "map":
         yield from _length(shape, len(value), value, path)
     elif shape.type_name == "string":
@@ -234,13 +235,13 @@ def _number(shape: Shape, value: float, path: str) -> Iterator[str]:
 
 def _coerce(shape: Shape, value: Any) -> Any:
     kind = shape.type_name
-    if kind == "structure" and isinstance(value, dict):
-        members = shape.members  # type: ignore[attr-defined]  # only StructureShape has it
+    if isinstance(shape, StructureShape) and isinstance(value, dict):
+        members = shape.members
         return {k: _coerce(members[k], v) if k in members else v for k, v in value.items()}
-    if kind == "list" and isinstance(value, list):
-        return [_coerce(shape.member, item) for item in value]  # type: ignore[attr-defined]
-    if kind == "map" and isinstance(value, dict):
-        return {k: _coerce(shape.value, v) for k, v in value.items()}  # type: ignore[attr-defined]
+    if isinstance(shape, ListShape) and isinstance(value, list):
+        return [_coerce(shape.member, item) for item in value]
+    if isinstance(shape, MapShape) and isinstance(value, dict):
+        return {k: _coerce(shape.value, v) for k, v in value.items()}
     if kind in ("integer", "long") and isinstance(value, str | float) and not isinstance(value, bool):
         return int(value) if float(value).is_integer() else value
     if kind in ("float", "double") and isinstance(value, str | int) and not isinstance(value, bool):
