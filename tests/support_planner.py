@@ -6,6 +6,7 @@ import datetime
 import functools
 from pathlib import Path
 
+from tokenmill.core.calibration import CalibratedPhase, Calibration
 from tokenmill.core.model_spec import ModelSpec
 from tokenmill.core.workload import Limits, Slo, Workload
 
@@ -14,6 +15,21 @@ TODAY = datetime.date(2026, 11, 22)
 CHAT = Workload(requests_per_second=2, input_tokens=512, output_tokens=256)
 GOALS = Slo(ttft_ms=2000, itl_ms=60)
 INF2 = Limits(instances=("ml.inf2.*",))
+CALIBRATION = Calibration(
+    source="measured.csv",
+    source_digest="0" * 64,
+    date="2026-11-20",
+    model="Qwen/Qwen3-8B",
+    accelerator="Inferentia2",
+    image="hf-vllm-neuronx",
+    tensor=4,
+    decode=CalibratedPhase(
+        factor=1.5, points=6, low=0.9, high=1.1, error_before_percent=33.0, error_after_percent=4.0
+    ),
+    prefill=CalibratedPhase(
+        factor=0.8, points=6, low=0.85, high=1.2, error_before_percent=20.0, error_after_percent=5.0
+    ),
+)
 
 
 @functools.cache

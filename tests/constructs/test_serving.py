@@ -137,8 +137,18 @@ def test_a_plan_s_chosen_candidate_becomes_what_is_served() -> None:
         ),
         (
             {"image": image("lmi-vllm")},
-            "image 'lmi-vllm' runs on A10G, L4, L40S, A100-40GB, A100-80GB, H100, H200, but "
-            "ml.inf2.24xlarge has Inferentia2; leave image out, or give an instance type that it runs on",
+            "image 'lmi-vllm' runs on A10G, L4, L40S, A100-40GB, A100-80GB, H100, H200, RTX-PRO-4500, "
+            "RTX-PRO-6000, B200, B300, GB200, but ml.inf2.24xlarge has Inferentia2; leave image out, or give an instance type that it runs on",
+        ),
+        (
+            {"pipeline_parallel": 4},
+            "tensor_parallel is 4 times pipeline_parallel 4, but ml.inf2.24xlarge has 12 cores; give 12 or "
+            "less, or a larger instance type",
+        ),
+        (
+            {"tensor_parallel": 2, "pipeline_parallel": 2},
+            "pipeline_parallel is 2, but image 'hf-vllm-neuronx' has no option for stages; give 1, or a type "
+            "whose image has",
         ),
     ],
 )
@@ -165,3 +175,14 @@ def test_fails_for_an_unknown_instance_type() -> None:
     """The catalog names the nearest ones."""
     with pytest.raises(TokenmillError, match="unknown instance type 'ml.inf2.25xlarge'; nearest known"):
         serving(instance_type="ml.inf2.25xlarge")
+
+
+def test_stages_take_chips_and_are_told_to_the_container() -> None:
+    """Two stages of two GPUs each are four chips, and LMI's own variable says so."""
+    staged = serving(instance_type="ml.g6.12xlarge", tensor_parallel=2, pipeline_parallel=2)
+    assert (staged.cores, staged.chips, staged.copies_per_instance) == (4, 4, 1)
+    assert staged.container_environment()["OPTION_PIPELINE_PARALLEL_DEGREE"] == "2"
+    assert (
+        "OPTION_PIPELINE_PARALLEL_DEGREE"
+        not in serving(instance_type="ml.g6.12xlarge", tensor_parallel=2).container_environment()
+    )

@@ -63,7 +63,7 @@ def test_every_package_is_typed() -> None:
 
 
 LAYERS = [
-    {"cli", "local", "lint", "doctor", "verification"},
+    {"cli", "cost", "local", "lint", "doctor", "verification"},
     {"endpoints", "gateway", "scaling", "observability", "security"},
     {"planner"},
     {"core"},

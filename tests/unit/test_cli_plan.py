@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -45,10 +46,17 @@ def test_people_see_candidates_reasons_and_notes(
     shown = run("chat")
     assert shown.exit_code == 0
     assert "Qwen/Qwen3-8B: 8.19 billion parameters" in shown.stdout
-    first, second = shown.stdout.index("ml.inf2.24xlarge"), shown.stdout.index("ml.inf2.8xlarge")
-    assert first < second < shown.stdout.index("rejected")
-    assert "and 33 more" in shown.stdout
+    table, reasons = shown.stdout.split("rejected\n")
+    assert table.index("meets the goals") < table.index("ml.inf2.24xlarge")
+    assert "ml.inf2.xlarge" in reasons
+    assert re.search(r"ml\.trn1\.2xlarge and \d+ more +limits", shown.stdout)
+    assert "prompts are padded to 2,048 tokens" in shown.stdout
+    assert re.search(
+        r"left on ml\.inf2\.24xlarge: \d+\.\d\d GiB of each core, [\d,]+ tokens of KV", shown.stdout
+    )
     assert "note on ml.inf2.24xlarge: price is of" in shown.stdout
+    trained = run("--instance", "ml.trn2.48xlarge", "--instance", "ml.inf2.24xlarge").stdout
+    assert "would meet the goals, but must be tried first" in trained
 
 
 def test_types_without_price_show_where_they_would_tie(

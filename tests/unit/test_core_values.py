@@ -57,7 +57,7 @@ ENGINE = EngineTiming(
         (lambda: Capacity(minimum=2, maximum=1, initial=1), "capacity must satisfy"),
         (lambda: Capacity(minimum=0, maximum=0, initial=0), "maximum >= 1"),
         (lambda: Parallelism(tensor=0), "tensor parallelism must be 1 or more, got 0"),
-        (lambda: Limits(context_tokens=5), "context_tokens must be 128 or more, got 5"),
+        (lambda: Limits(context_tokens=5), "context_tokens must be 128 or more .*, got 5"),
         (
             lambda: Limits(target_utilization_percent=99),
             "target_utilization_percent must be 10 to 95, got 99",

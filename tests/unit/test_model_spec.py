@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support_planner import CONFIGS
-from tokenmill.core.architectures import ARCHITECTURES
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.model_catalog import model_file, model_ids
 from tokenmill.core.model_spec import ModelSpec
@@ -41,12 +40,6 @@ ACTIVE_AND_CACHE = {
     "openai__gpt-oss-20b": (4.186, 49_152),
     "openai__gpt-oss-120b": (5.71, 73_728),
 }
-REFUSED = (
-    "deepseek-ai__DeepSeek-V3",
-    "deepseek-ai__DeepSeek-V3.2",
-    "google__gemma-4-26B-A4B",
-    "meta-llama__Llama-4-Scout-17B-16E-Instruct",
-)
 
 
 def config(configs: Path, **changes: Any) -> dict[str, Any]:
@@ -91,21 +84,41 @@ def test_weight_bytes_are_those_of_the_checkpoint(configs: Path, name: str, giga
     assert spec.weight_bytes / 1e9 == pytest.approx(gigabytes, rel=0.01)
 
 
+def test_embeddings_weigh_what_input_and_output_hold(configs: Path) -> None:
+    """Two tables of 151,936 x 4,096 in bfloat16; one where they are tied."""
+    spec = ModelSpec.from_hf_config(configs / "Qwen__Qwen3-8B.json")
+    assert spec.embedding_bytes == 2 * 151_936 * 4096 * 2
+    tied = ModelSpec.from_hf_config(config(configs, tie_word_embeddings=True), model_id="a/b")
+    assert tied.embedding_bytes == 151_936 * 4096 * 2
+
+
 def test_the_name_on_the_hub_comes_from_the_file_name(configs: Path) -> None:
     """Two underscores stand for the slash."""
     assert ModelSpec.from_hf_config(configs / "Qwen__Qwen3-8B.json").id == "Qwen/Qwen3-8B"
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_fails_for_an_architecture_that_is_not_counted_yet(configs: Path, name: str) -> None:
-    """The message names the architecture, the file and what is known."""
-    with pytest.raises(TokenmillError, match=r"unknown architecture .* known: LlamaForCausalLM"):
-        ModelSpec.from_hf_config(configs / f"{name}.json")
+def test_fails_for_an_architecture_that_is_not_counted(configs: Path) -> None:
+    """The message names the field, the architecture, the file and the nearest that are known."""
+    document = config(configs, architectures=["DeepseekV4ForCausalLM"])
+    with pytest.raises(
+        TokenmillError,
+        match="unknown architecture 'DeepseekV4ForCausalLM' in field architectures of config of a/b; "
+        "nearest: DeepseekV",
+    ):
+        ModelSpec.from_hf_config(document, model_id="a/b")
+    with pytest.raises(TokenmillError, match="are known, none like it"):
+        ModelSpec.from_hf_config(config(configs, architectures=["%%%"]), model_id="a/b")
+
+
+def test_the_first_known_architecture_counts(configs: Path) -> None:
+    """A list may hold a class of remote code first."""
+    document = config(configs, architectures=["OwnClass", "Qwen3ForCausalLM"])
+    assert ModelSpec.from_hf_config(document, model_id="a/b").architecture == "Qwen3ForCausalLM"
 
 
 def test_the_architecture_may_stand_in_model_type_only(configs: Path) -> None:
     """A config without `architectures` is refused by what it has."""
-    with pytest.raises(TokenmillError, match="unknown architecture 'qwen3'"):
+    with pytest.raises(TokenmillError, match="unknown architecture 'qwen3' in field architectures"):
         ModelSpec.from_hf_config(config(configs, architectures="absent"), model_id="a/b")
 
 
@@ -134,7 +147,10 @@ def test_fails_naming_one_missing_field(configs: Path) -> None:
         ({"tie_word_embeddings": "no"}, "tie_word_embeddings in config of a/b must be true or false"),
         ({"torch_dtype": "int3"}, "torch_dtype 'int3' in config of a/b is not one of bfloat16"),
         ({"torch_dtype": "absent"}, "missing field torch_dtype"),
-        ({"quantization_config": {"quant_method": "awq"}}, "quant_method 'awq' in config of a/b"),
+        (
+            {"quantization_config": {"quant_method": "quark"}},
+            "quant_method 'quark' in quantization_config in",
+        ),
     ],
 )
 def test_fails_for_a_field_of_the_wrong_kind(configs: Path, changes: dict[str, Any], message: str) -> None:
@@ -209,21 +225,15 @@ def test_dense_layers_of_a_sparse_model_are_counted_dense(configs: Path) -> None
     assert sparse.parameters - every_other.parameters == 24 * layer
 
 
-@given(
-    layers=st.integers(1, 100),
-    width=st.integers(1, 64),
-    heads=st.integers(1, 64),
-    name=st.sampled_from(sorted(ARCHITECTURES)),
-)
-def test_more_layers_never_mean_fewer_parameters(layers: int, width: int, heads: int, name: str) -> None:
+@given(layers=st.integers(1, 100), width=st.integers(1, 64), heads=st.integers(1, 64))
+def test_more_layers_never_mean_fewer_parameters(layers: int, width: int, heads: int) -> None:
     """Parameters, weights and cache grow with depth; what is active is never more than everything."""
     document = {
-        "architectures": [name],
+        "architectures": ["Qwen3MoeForCausalLM"],
         "hidden_size": width * 64,
         "intermediate_size": width * 128,
         "moe_intermediate_size": width * 32,
         "num_experts": 8,
-        "num_local_experts": 8,
         "num_experts_per_tok": 2,
         "num_attention_heads": heads,
         "head_dim": 64,

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support_planner import CALIBRATION
 from tokenmill.core.errors import NoPlanError, TokenmillError
 from tokenmill.core.plan import Plan, input_hash
 from tokenmill.core.workload import Limits, Slo, Workload
@@ -132,15 +133,17 @@ def test_a_new_price_is_no_change_of_the_fleet(inf2_plan: Plan) -> None:
 
 
 def test_another_instance_type_replaces_the_fleet(inf2_plan: Plan) -> None:
-    """So does another number of copies."""
-    capacity = replace(inf2_plan.chosen.capacity, initial=3)
+    """So does another number of copies, and a calibration is a changed input."""
+    few = inf2_plan.chosen.capacity
+    capacity = replace(few, initial=few.initial + 1, maximum=few.maximum + 1)
     other = replace(inf2_plan.chosen, instance_type="ml.g5.xlarge", capacity=capacity)
-    newer = replace(inf2_plan, candidates=(other,), input_hash="0" * 64)
+    newer = replace(inf2_plan, candidates=(other,), input_hash="0" * 64, calibration=CALIBRATION)
     found = {change.what: change for change in changes(inf2_plan, newer)}
     assert found["inputs"].new == "0" * 16
     assert found["chosen.instance_type"].replaces_fleet
     assert found["chosen.capacity.initial"].replaces_fleet
     assert found["candidates lost or gained"].new == ["ml.g5.xlarge"]
+    assert (found["calibration"].old, found["calibration"].new) == (None, CALIBRATION.digest[:16])
 
 
 def test_a_plan_that_loses_every_candidate_says_so(inf2_plan: Plan) -> None:

@@ -61,6 +61,7 @@ def test_compliance_names_packs_or_all(
     """true stands for every pack."""
     path = settings_file(('region = "us-east-1"', f'region = "us-east-1"\ncompliance = {value}'))
     assert load_settings(path)["chat"].compliance_packs == packs
+    assert load_settings(path)["chat"].own_network == bool(set(packs) - {"AwsSolutions"})
 
 
 def test_the_packs_are_those_that_lint_knows() -> None:
@@ -142,7 +143,7 @@ def test_every_problem_is_reported_at_once(settings_file: SettingsFile) -> None:
     )
     assert problems(path) == (
         "unknown key chat.regoin; did you mean region? allowed: model, backend, region, traffic, slo, "
-        "limits, profile, compliance",
+        "limits, advise, profile, compliance",
         "chat.backend must be one of sagemaker, bedrock, auto, got 'ec2'",
         "chat.profile must be one of dev, prod, got 3",
         f"chat.compliance must be true, false, or a list of {', '.join(COMPLIANCE_PACKS)}, got ['x']",

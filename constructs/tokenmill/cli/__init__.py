@@ -11,7 +11,21 @@ import typer
 from tokenmill.cli._output import print_error
 from tokenmill.core.errors import TokenmillError
 
-COMMAND_MODULES = ("plan", "up", "chat", "lint", "doctor", "keys", "verify")
+COMMAND_MODULES = (
+    "plan",
+    "advise",
+    "select",
+    "cost",
+    "catalog",
+    "accuracy",
+    "calibrate",
+    "up",
+    "chat",
+    "lint",
+    "doctor",
+    "keys",
+    "verify",
+)
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130

@@ -11,9 +11,10 @@ from tokenmill.cli._output import JsonFlag, console, print_json
 from tokenmill.core.errors import NoPlanError, TokenmillError
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
-    from tokenmill.core.plan import Candidate, Plan
+    from tokenmill.core.plan import Candidate, Plan, Rejection
     from tokenmill.core.settings import StackSettings
     from tokenmill.planner.difference import Change
 
@@ -28,6 +29,9 @@ InputOption = Annotated[int | None, typer.Option("--input-tokens", help="mean pr
 OutputOption = Annotated[int | None, typer.Option("--output-tokens", help="mean answer, tokens")]
 TtftOption = Annotated[float | None, typer.Option("--ttft-ms", help="time to first token, ms")]
 ItlOption = Annotated[float | None, typer.Option("--itl-ms", help="inter-token latency, ms")]
+TraceOption = Annotated[
+    str | None, typer.Option("--trace", help="CSV of arrival_s,input_tokens,output_tokens, gzipped or not")
+]
 RegionOption = Annotated[str | None, typer.Option("--region", help="AWS region of prices and images")]
 InstanceOption = Annotated[
     list[str] | None, typer.Option("--instance", help="instance type or pattern; may be repeated")
@@ -55,6 +59,7 @@ def plan(
     output_tokens: OutputOption = None,
     ttft_ms: TtftOption = None,
     itl_ms: ItlOption = None,
+    trace: TraceOption = None,
     region: RegionOption = None,
     instance: InstanceOption = None,
     price: PriceOption = None,
@@ -68,6 +73,8 @@ def plan(
     overrides: dict[str, object] = {
         "model": model,
         "region": region,
+        # the trace stands for the whole table; options beside it win over it
+        "traffic": {"trace": str(Path(trace).resolve())} if trace else None,
         "traffic.requests_per_second": rps,
         "traffic.input_tokens": input_tokens,
         "traffic.output_tokens": output_tokens,
@@ -153,29 +160,48 @@ def _show(made: Plan) -> None:
         f"in {made.region}; goals at p{slo.percentile:g}: first token {slo.ttft_ms:g} ms, "
         f"{slo.itl_ms:g} ms between tokens"
     )
+    for warning in made.warnings:
+        out.print(f"warning: {warning}")
     # a table squeezed into a narrow terminal or a log file cannot be read at all
     out.width = max(out.width, TEXT_WIDTH)
     if made.candidates:
-        out.print(_candidate_table(made))
-        for note in made.candidates[0].notes:
-            out.print(f"note on {made.candidates[0].instance_type}: {note}")
+        out.print(_candidate_table(made.candidates, "meets the goals, cheapest first"))
+        _show_chosen(out, made.candidates[0])
+    if made.experimental:
+        title = "would meet the goals, but must be tried first (limits.allow_experimental)"
+        out.print(_candidate_table(made.experimental, title))
     out.print(_rejection_table(made))
     if not made.candidates:
         raise NoPlanError(made.nearest_miss)
 
 
-def _candidate_table(made: Plan) -> Table:
+def _show_chosen(out: Console, chosen: Candidate) -> None:
+    if chosen.prompt_buckets:
+        out.print(f"prompts are padded to {', '.join(f'{size:,}' for size in chosen.prompt_buckets)} tokens")
+    if chosen.headroom:
+        left = chosen.headroom
+        out.print(
+            f"left on {chosen.instance_type}: {left.memory_gib_per_core:.2f} GiB of each core, "
+            f"{left.kv_tokens:,} tokens of KV cache beside a full batch, "
+            f"{left.requests_per_second:.2f} requests/s beyond the planned rate"
+        )
+    for note in chosen.notes:
+        out.print(f"note on {chosen.instance_type}: {note}")
+
+
+def _candidate_table(candidates: tuple[Candidate, ...], title: str) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, title="meets the goals, cheapest first", title_justify="left", pad_edge=False)
-    for name in ("instance type", "fleet", "batch", "ITL ms", "TTFT ms", "load", "USD/h", "USD/M tokens"):
-        table.add_column(
-            name, no_wrap=True, justify="left" if name in ("instance type", "fleet") else "right"
-        )
-    for item in made.candidates:
+    table = Table(box=None, title=title, title_justify="left", pad_edge=False)
+    left = ("instance type", "fleet", "weights")
+    for name in (*left, "batch", "ITL ms", "TTFT ms", "load", "USD/h", "USD/M tokens"):
+        table.add_column(name, no_wrap=True, justify="left" if name in left else "right")
+    for item in candidates:
+        stages = f" ({item.parallelism.pipeline} stages)" if item.parallelism.pipeline > 1 else ""
         table.add_row(
             item.instance_type,
-            f"{item.instances} with {item.capacity.initial} x {item.cores_per_copy} cores",
+            f"{item.instances} with {item.capacity.initial} x {item.cores_per_copy} cores{stages}",
+            item.dtype,
             str(item.max_sequences),
             f"{item.itl_ms:.0f} ({item.itl_ms_low:.0f}-{item.itl_ms_high:.0f})",
             f"{item.ttft_ms:,.0f} ({item.ttft_ms_low:,.0f}-{item.ttft_ms_high:,.0f})",
@@ -203,12 +229,18 @@ def _rejection_table(made: Plan) -> Table:
     table.add_column("")
     groups: dict[tuple[str, str, str], list[str]] = {}
     for item in made.rejections:
-        tensor = "" if item.tensor_parallel is None else str(item.tensor_parallel)
-        groups.setdefault((tensor, item.code, item.reason), []).append(item.instance_type)
-    for (tensor, code, reason), names in groups.items():
+        groups.setdefault((_split(item), item.code, item.reason), []).append(item.instance_type)
+    for (split, code, reason), names in groups.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        table.add_row(f"{names[0]}{more}", tensor, code, reason)
+        table.add_row(f"{names[0]}{more}", split, code, reason)
     return table
+
+
+def _split(item: Rejection) -> str:
+    if item.tensor_parallel is None:
+        return item.quantization
+    stages = f" x {item.pipeline_parallel}" if (item.pipeline_parallel or 1) > 1 else ""
+    return f"{item.tensor_parallel}{stages} {item.quantization}".strip()
 
 
 def _show_changes(path: Path, found: tuple[Change, ...], *, as_json: bool) -> None:

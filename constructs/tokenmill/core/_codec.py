@@ -83,7 +83,9 @@ class _Decoder:
         missing = [
             name
             for name, field in fields.items()
-            if field.default is dataclasses.MISSING and name not in value
+            if field.default is dataclasses.MISSING
+            and field.default_factory is dataclasses.MISSING
+            and name not in value
         ]
         if missing:
             raise TokenmillError(f"{where} lacks {', '.join(missing)}; write it again")

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tokenmill.core.errors import TokenmillError
-from tokenmill.core.workload import Limits, Slo, Workload
+from tokenmill.core.trace import read_trace
+from tokenmill.core.workload import QUANTIZATIONS, Limits, Slo, SpeculativeDecoding, TokenSpread, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 STACKS = ("chat", "rag", "batch")
 BACKENDS = ("sagemaker", "bedrock", "auto")
@@ -63,10 +65,29 @@ SECTION = {
     "traffic": TABLE,
     "slo": TABLE,
     "limits": TABLE,
+    "advise": TABLE,
     "profile": ONE_OF_PROFILES,
     "compliance": PACKS,
 }
-TRAFFIC = {"requests_per_second": NUMBER, "input_tokens": WHOLE, "output_tokens": WHOLE}
+QUANTIZATION_NAMES = Kind(
+    f"a list of {', '.join(QUANTIZATIONS)}",
+    lambda value: _is_strings(value) and bool(value) and all(item in QUANTIZATIONS for item in value),
+)
+TRAFFIC = {
+    "requests_per_second": NUMBER,
+    "input_tokens": WHOLE,
+    "input_tokens_p50": WHOLE,
+    "input_tokens_p95": WHOLE,
+    "output_tokens": WHOLE,
+    "output_tokens_p50": WHOLE,
+    "output_tokens_p95": WHOLE,
+    "trace": STRING,
+    "burstiness": NUMBER,
+    "prefix_cache_share": NUMBER,
+    "speculative": TABLE,
+}
+SPECULATIVE = {"tokens": WHOLE, "acceptance": NUMBER, "draft_cost": NUMBER}
+LENGTHS = ("input", "output")
 SLO = {"ttft_ms": NUMBER, "itl_ms": NUMBER, "percentile": NUMBER}
 LIMITS = {
     "instances": STRINGS,
@@ -76,15 +97,18 @@ LIMITS = {
     "target_utilization_percent": NUMBER,
     "max_sequences": WHOLE,
     "allow_unpriced": FLAG,
+    "quantizations": QUANTIZATION_NAMES,
+    "allow_experimental": FLAG,
 }
 
 
-def read_section(name: str, section: object, problems: list[str]) -> dict[str, Any] | None:
+def read_section(name: str, section: object, base: Path, problems: list[str]) -> dict[str, Any] | None:
     """Return the checked fields of a section, or None after adding what is wrong to the problems.
 
     Args:
         name: The section's name.
         section: What the TOML file holds there.
+        base: Folder that the path of a trace starts from.
         problems: Complaints so far; new ones are added.
     """
     before = len(problems)
@@ -99,7 +123,7 @@ def read_section(name: str, section: object, problems: list[str]) -> dict[str, A
     given = section.get("limits", {})
     least = {"min_copies": PROD_MIN_COPIES if profile == "prod" else 1}
     limits = least | given if isinstance(given, dict) else given
-    workload = _value(Workload, f"{name}.traffic", section.get("traffic"), TRAFFIC, tuple(TRAFFIC), problems)
+    workload = _traffic(f"{name}.traffic", section.get("traffic"), base, problems)
     slo = _value(Slo, f"{name}.slo", section.get("slo"), SLO, ("ttft_ms", "itl_ms"), problems)
     allowed = _value(Limits, f"{name}.limits", limits, LIMITS, (), problems)
     if len(problems) > before:
@@ -150,6 +174,70 @@ def _value(
     except TokenmillError as error:
         problems.append(f"{where}.{error}")
         return None
+
+
+def _traffic(where: str, table: Any, base: Path, problems: list[str]) -> Workload | None:
+    """The peak hour: of a trace, of the keys beside it, or of keys alone; a key wins over the trace."""
+    if not isinstance(table, dict):
+        return None
+    before = len(problems)
+    given = {key: table[key] for key in TRAFFIC.keys() & table.keys()}
+    required = [] if "trace" in table else ["requests_per_second"]
+    for side in LENGTHS:
+        percentiles = {f"{side}_tokens_p50", f"{side}_tokens_p95"}
+        present = percentiles & table.keys()
+        if len(present) == 1:
+            problems.append(f"{where}.{min(percentiles - present)} is missing; p50 and p95 go together")
+        elif not present and "trace" not in table:
+            required.append(f"{side}_tokens")
+    _check(where, table, TRAFFIC, tuple(required), problems)
+    draft = _value(
+        SpeculativeDecoding,
+        f"{where}.speculative",
+        table.get("speculative"),
+        SPECULATIVE,
+        ("tokens", "acceptance"),
+        problems,
+    )
+    if len(problems) > before:
+        return None
+    try:
+        fields = _trace_fields(base / given["trace"]) if "trace" in given else {}
+        for side in LENGTHS:
+            fields |= _length_fields(side, given)
+        plain = ("requests_per_second", "burstiness", "prefix_cache_share")
+        fields |= {key: given[key] for key in plain if key in given}
+        return Workload(**fields, speculative=draft)
+    except TokenmillError as error:
+        problems.append(f"{where}.{error}")
+        return None
+
+
+def _trace_fields(path: Path) -> dict[str, Any]:
+    found = read_trace(path)
+    return {
+        "requests_per_second": found.requests_per_second,
+        "input_tokens": found.input_tokens,
+        "output_tokens": found.output_tokens,
+        "input_spread": found.input_spread,
+        "output_spread": found.output_spread,
+        "burstiness": found.burstiness,
+        "trace_digest": found.digest,
+    }
+
+
+def _length_fields(side: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Mean and spread of one side; two percentiles imply a mean where none is given."""
+    fields: dict[str, Any] = {}
+    if f"{side}_tokens_p95" in given:
+        try:
+            spread = TokenSpread.lognormal(p50=given[f"{side}_tokens_p50"], p95=given[f"{side}_tokens_p95"])
+        except TokenmillError as error:
+            raise TokenmillError(f"{side}_tokens_p50 and p95: {error}") from None
+        fields = {f"{side}_spread": spread, f"{side}_tokens": spread.lognormal_mean}
+    if f"{side}_tokens" in given:
+        fields[f"{side}_tokens"] = given[f"{side}_tokens"]
+    return fields
 
 
 def _nearest(key: str, allowed: tuple[str, ...]) -> str:

@@ -1,87 +1,66 @@
-"""Timing coefficients that `tools/fit_timing.py` fitted on published measurements, with their error."""
+"""Timing formulas that `tools/fit_timing.py` fitted on published measurements, with their errors."""
 
 from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
+from typing import Any
 
-from tokenmill.core._codec import decode
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
-    """One fitted formula.
-
-    Args:
-        coefficients: Factors of the formula's terms, in its order.
-        rows: Measurements it was fitted on.
-        configurations: Different combinations of model, hardware, parallelism and batch among them.
-        mape_percent: Mean absolute error when each model is predicted from the other models.
-        ratio_low: 10th percentile of measured over predicted, under the same cross-validation.
-        ratio_high: 90th percentile of the same.
-        fixed: What was not fitted and why.
-    """
-
-    coefficients: tuple[float, ...]
-    rows: int
-    configurations: int
-    mape_percent: float
-    ratio_low: float
-    ratio_high: float
-    fixed: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimingFits:
-    """Decode and prefill of one kind of accelerator.
-
-    Args:
-        decode: One decode step, in milliseconds.
-        prefill: One prefill, in milliseconds.
-        degrees: Tensor-parallel degrees that were measured.
-        sources: Where the measurements stand.
-    """
-
-    decode: Fit
-    prefill: Fit
-    degrees: tuple[int, ...]
-    sources: tuple[str, ...]
+SCHEMA = 2
+DIGEST_DIGITS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coefficients:
-    """All fits.
+    """All fitted formulas, as documents that `tokenmill.planner.performance` reads.
+
+    Each document holds "terms" (factor by term), "effects" (logarithm by kind and level), "interval", "domain",
+    and what it was fitted on: "rows", "configurations", "sources".
 
     Args:
         schema: Version of the document.
         date: When they were fitted, as YYYY-MM-DD.
         tool: What fitted them.
-        neuron: Fits for NeuronCore-v2 (Inferentia2, Trainium1).
-        gpu: Fits for GPUs.
+        neuron_decode: Decode step on NeuronCores.
+        neuron_prefill: Prefills before the first token on NeuronCores.
+        gpu_decode: Time per output token on GPUs.
+        gpu_first_token: Time to first token on GPUs.
+        cross_validation: Errors on rows that were left out of the fit, by what was left out.
+        fitted_on: Digests of the metrics and ids of the rows that were fitted on.
     """
 
     schema: int
     date: str
     tool: str
-    neuron: TimingFits
-    gpu: TimingFits
+    neuron_decode: dict[str, Any] = field(hash=False)
+    neuron_prefill: dict[str, Any] = field(hash=False)
+    gpu_decode: dict[str, Any] = field(hash=False)
+    gpu_first_token: dict[str, Any] = field(hash=False)
+    cross_validation: dict[str, Any] = field(hash=False)
+    fitted_on: frozenset[str]
 
-    def of(self, kind: str) -> TimingFits:
-        """Return the fits of a kind of accelerator.
+    def of(self, kind: str, phase: str) -> dict[str, Any]:
+        """Return the formula of a kind of accelerator.
 
         Args:
             kind: "neuron" or "gpu".
+            phase: "decode" or "prefill".
         """
-        return self.neuron if kind == "neuron" else self.gpu
+        if phase == "decode":
+            return self.neuron_decode if kind == "neuron" else self.gpu_decode
+        return self.neuron_prefill if kind == "neuron" else self.gpu_first_token
 
 
 @functools.cache
 def coefficients() -> Coefficients:
     """Return the fits that ship with the library."""
     text = resources.files("tokenmill.core").joinpath("data", "coefficients.json").read_text(encoding="utf-8")
-    return decode(Coefficients, json.loads(text), "timing coefficients")
+    document = json.loads(text)
+    joined = document.pop("fitted_on")
+    digests = (joined[i : i + DIGEST_DIGITS] for i in range(0, len(joined), DIGEST_DIGITS))
+    return Coefficients(**document, fitted_on=frozenset(digests))
 
 
 def coefficients_date() -> str:

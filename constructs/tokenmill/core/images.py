@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,25 @@ from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
     from tokenmill.core.instances import InstanceType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairing:
+    """What is known of an image on a chip where it is less than documented.
+
+    Args:
+        accelerator: Name of the chip.
+        status: "refused", or "experimental" where no source shows image and chip together.
+        reason: Why, in one clause.
+        source: Where that stands.
+        source_date: When it stood there.
+    """
+
+    accelerator: str
+    status: str
+    reason: str
+    source: str
+    source_date: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +57,9 @@ class ServingImage:
         static_batch: Whether batch and sequence length are compiled in and paid in full.
         source: Where the row stands.
         source_date: When it stood there.
+        memory_layout: How its server fills an accelerator (tokenmill.planner.memory): "paged" (vLLM on GPUs),
+            "optimum" (optimum-neuron) or "nxd" (NxD Inference).
+        pairings: Chips where it is refused or experimental; a chip in neither list is not served.
     """
 
     key: str
@@ -57,6 +79,8 @@ class ServingImage:
     static_batch: bool
     source: str
     source_date: str
+    memory_layout: str = "paged"
+    pairings: tuple[Pairing, ...] = ()
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -171,7 +195,22 @@ def serving_image(instance: InstanceType, region: str | None = None) -> ServingI
     Raises:
         TokenmillError: The image is not in that region.
     """
-    found = next(i for i in image_catalog().values() if instance.accelerator.name in i.accelerators)
+    found = image_of(instance.accelerator.name)
     if region is not None and found.servable:
         found.registry_account(region)
     return found
+
+
+@functools.cache
+def image_of(accelerator: str) -> ServingImage:
+    """Return the image that serves on a chip; its status is that of the pairing, and refused is not servable.
+
+    Args:
+        accelerator: Name of the chip, such as "Inferentia2".
+    """
+    found = next(item for item in image_catalog().values() if accelerator in item.accelerators)
+    pairing = next((item for item in found.pairings if item.accelerator == accelerator), None)
+    if pairing is None:
+        return found
+    servable = found.servable and pairing.status != "refused"
+    return replace(found, status=pairing.status, status_reason=pairing.reason, servable=servable)

@@ -7,12 +7,16 @@ import datetime
 import difflib
 import functools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
+from typing import TYPE_CHECKING
 
 from tokenmill.core.errors import TokenmillError
 
-CATALOG_DATE = "2026-08-21"
+if TYPE_CHECKING:
+    from tokenmill.core.user_catalog import UserCatalog
+
+CATALOG_DATE = "2026-11-22"
 PRICE_MAX_AGE_DAYS = 180
 GIB = 1024**3
 HOST_SHARE = 0.9
@@ -28,12 +32,14 @@ class Accelerator:
         vendor: Who makes it.
         kind: "neuron" or "gpu".
         cores_per_chip: Logical NeuronCores of a chip; 1 for a GPU.
+        cores_in_logical: Physical NeuronCores that work as one logical core; 1 for a GPU.
         memory_gib: Memory of a chip, in GiB.
         bandwidth_gb_s: Memory bandwidth of a chip, in 1e9 bytes a second.
         bf16_tflops: Dense bfloat16 throughput of a chip, in 1e12 operations a second.
         fast_interconnect: Whether chips of an instance talk over NeuronLink or NVLink rather than PCIe.
         core_groups: Cores that may work together where the topology allows only some; empty for any number.
-        quantizations: Weight formats that it computes with besides plain ones.
+        quantizations: Weight formats that a server runs on it besides plain ones.
+        weight_only: Those of them that are stored so and computed with in a wider format.
         source: Where the numbers stand.
         source_date: When they stood there.
     """
@@ -42,12 +48,14 @@ class Accelerator:
     vendor: str
     kind: str
     cores_per_chip: int
+    cores_in_logical: int
     memory_gib: float
     bandwidth_gb_s: float
     bf16_tflops: float
     fast_interconnect: bool
     core_groups: tuple[int, ...]
     quantizations: tuple[str, ...]
+    weight_only: tuple[str, ...]
     source: str
     source_date: str
 
@@ -96,9 +104,12 @@ class InstanceType:
         host_memory_gib: Memory of the host, in GiB.
         local_nvme: Whether it has instance store volumes; SageMaker refuses an endpoint configuration with a
             KMS key for such types (Amazon SageMaker API Reference: "CreateEndpointConfig", KmsKeyId).
+        hosted: Whether the hosting API accepts it (botocore, ProductionVariantInstanceType).
         source: Where the row stands.
         source_date: When it stood there.
         prices: On-demand hosting price by region; a region that is absent has no known price.
+        listed_regions: Regions whose whole price list was read; without a price there, it is
+            not offered there.
     """
 
     name: str
@@ -108,9 +119,11 @@ class InstanceType:
     vcpu: int
     host_memory_gib: int
     local_nvme: bool
+    hosted: bool
     source: str
     source_date: str
     prices: dict[str, Price] = field(hash=False)
+    listed_regions: tuple[str, ...] = ()
 
     @property
     def cores(self) -> int:
@@ -135,37 +148,79 @@ class InstanceType:
         """
         return self.prices.get(region)
 
+    def offered(self, region: str) -> bool | None:
+        """Return whether hosting offers it in a region, or None where no source says so.
+
+        Args:
+            region: AWS region, such as "us-east-1".
+        """
+        if region in self.prices:
+            return True
+        return False if region in self.listed_regions else None
+
 
 def _rows(name: str) -> list[dict[str, str]]:
     text = resources.files("tokenmill.core").joinpath("data", name).read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizationFact:
+    """Whether one weight format runs on one chip.
+
+    Args:
+        accelerator: Name of the chip.
+        format: "fp8", "int8", "int4", "mxfp4" or "nvfp4".
+        use: "computed", "stored" (kept so in memory, widened before it is computed with) or "refused".
+        source: Where that stands, with the reason where it is refused.
+        source_date: When it stood there.
+    """
+
+    accelerator: str
+    format: str
+    use: str
+    source: str
+    source_date: str
+
+
+@functools.cache
+def quantization_facts() -> tuple[QuantizationFact, ...]:
+    """Return what is known of every chip and weight format; a pair without a row is not known to run."""
+    return tuple(QuantizationFact(**row) for row in _rows("quantizations.csv"))
+
+
 @functools.cache
 def accelerator_catalog() -> dict[str, Accelerator]:
-    """Return every known accelerator by name."""
-    return {
-        row["name"]: Accelerator(
-            name=row["name"],
-            vendor=row["vendor"],
-            kind=row["kind"],
-            cores_per_chip=int(row["cores_per_chip"]),
-            memory_gib=float(row["memory_gib"]),
-            bandwidth_gb_s=float(row["bandwidth_gb_s"]),
-            bf16_tflops=float(row["bf16_tflops"]),
-            fast_interconnect=row["fast_interconnect"] == "true",
-            core_groups=tuple(int(group) for group in row["core_groups"].split(";") if group),
-            quantizations=tuple(filter(None, row["quantizations"].split(";"))),
-            source=row["source"],
-            source_date=row["source_date"],
-        )
-        for row in _rows("accelerators.csv")
-    }
+    """Return every known accelerator by name, whether or not a hosting instance type has it."""
+    uses: dict[str, dict[str, str]] = {}
+    for fact in quantization_facts():
+        if fact.use != "refused":
+            uses.setdefault(fact.accelerator, {})[fact.format] = fact.use
+    return {row["name"]: _accelerator(row, uses.get(row["name"], {})) for row in _rows("accelerators.csv")}
+
+
+def _accelerator(row: dict[str, str], uses: dict[str, str]) -> Accelerator:
+    return Accelerator(
+        name=row["name"],
+        vendor=row["vendor"],
+        kind=row["kind"],
+        cores_per_chip=int(row["cores_per_chip"]),
+        cores_in_logical=int(row["cores_in_logical"]),
+        memory_gib=float(row["memory_gib"]),
+        bandwidth_gb_s=float(row["bandwidth_gb_s"]),
+        bf16_tflops=float(row["bf16_tflops"]),
+        fast_interconnect=row["fast_interconnect"] == "true",
+        core_groups=tuple(int(group) for group in row["core_groups"].split(";") if group),
+        quantizations=tuple(uses),
+        weight_only=tuple(name for name, use in uses.items() if use == "stored"),
+        source=row["source"],
+        source_date=row["source_date"],
+    )
 
 
 @functools.cache
-def instance_catalog() -> dict[str, InstanceType]:
-    """Return every instance type that SageMaker hosting accepts and the planner knows, by name."""
+def known_instances() -> dict[str, InstanceType]:
+    """Return every instance type that measurements name, by name: hosted ones, then those that are not."""
     prices: dict[str, dict[str, Price]] = {}
     for row in _rows("prices.csv"):
         prices.setdefault(row["name"], {})[row["region"]] = Price(
@@ -181,12 +236,42 @@ def instance_catalog() -> dict[str, InstanceType]:
             vcpu=int(row["vcpu"]),
             host_memory_gib=int(row["host_memory_gib"]),
             local_nvme=row["local_nvme"] == "true",
+            hosted=row["hosted"] == "true",
             source=row["source"],
             source_date=row["source_date"],
             prices=prices.get(row["name"], {}),
         )
         for row in _rows("instances.csv")
     }
+
+
+def instance_catalog(overlay: UserCatalog | None = None) -> dict[str, InstanceType]:
+    """Return every instance type that SageMaker hosting accepts and the planner knows, by name.
+
+    Args:
+        overlay: The user's own catalog; in its regions its prices count and no others.
+    """
+    if overlay is None:
+        return _shipped()
+    return {name: _overlaid(item, overlay) for name, item in _shipped().items()}
+
+
+@functools.cache
+def _shipped() -> dict[str, InstanceType]:
+    return {name: item for name, item in known_instances().items() if item.hosted}
+
+
+def _overlaid(item: InstanceType, overlay: UserCatalog) -> InstanceType:
+    prices = {region: price for region, price in item.prices.items() if region not in overlay.regions}
+    for region, listed in overlay.regions.items():
+        if item.name in listed.prices:
+            prices[region] = Price(
+                usd_per_hour=listed.prices[item.name],
+                source=f"{overlay.source}, published {listed.published}",
+                source_date=overlay.date,
+            )
+    clear = (region for region, listed in overlay.regions.items() if item.name not in listed.unclear)
+    return replace(item, prices=prices, listed_regions=tuple(clear))
 
 
 @functools.cache
@@ -202,10 +287,17 @@ def instance_type(name: str) -> InstanceType:
         name: Hosting name, such as "ml.inf2.8xlarge".
 
     Raises:
-        TokenmillError: The type is not in the catalog; the message names the nearest ones.
+        TokenmillError: Hosting does not accept the type, or it is not in the catalog; the message names the
+            nearest ones.
     """
     catalog = instance_catalog()
     if name not in catalog:
-        near = difflib.get_close_matches(name, catalog, n=3, cutoff=0.4) or sorted(catalog)
-        raise TokenmillError(f"unknown instance type {name!r}; nearest known: {', '.join(near)}")
+        if name in known_instances():
+            raise TokenmillError(f"instance type {name!r} is not offered for hosting; nearest: {_near(name)}")
+        raise TokenmillError(f"unknown instance type {name!r}; nearest known: {_near(name)}")
     return catalog[name]
+
+
+def _near(name: str) -> str:
+    catalog = instance_catalog()
+    return ", ".join(difflib.get_close_matches(name, catalog, n=3, cutoff=0.4) or sorted(catalog))

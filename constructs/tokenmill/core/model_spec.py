@@ -3,28 +3,97 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenmill.core.architectures import ARCHITECTURES, Architecture, ParameterCount, Shape, count_parameters
 from tokenmill.core.errors import TokenmillError
+from tokenmill.core.model_formats import DTYPE_BYTES as DTYPE_BYTES
+from tokenmill.core.model_formats import QUANTIZED_BYTES, quantized_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
-FP8_BYTES = 1 + 4 / (128 * 128)
-MXFP4_BYTES = (4 + 8 / 32) / 8
 
-REQUIRED = (
-    "hidden_size",
-    "intermediate_size",
-    "max_position_embeddings",
-    "num_attention_heads",
-    "num_hidden_layers",
-    "vocab_size",
-)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionGroup:
+    """Layers that remember the past in the same way.
+
+    Args:
+        kind: "full", "sliding" (a window, or a chunk of one), "latent" (multi-head latent attention: one
+            vector for all heads) or "linear" (DeltaNet, lightning attention, Mamba: a constant state).
+        layers: How many layers.
+        kv_heads: Key and value heads; 1 for "latent"; heads of the state for "linear".
+        key_dim: Elements of a key of one head; of the latent vector for "latent"; of one side of the state
+            matrix for "linear".
+        value_dim: Elements of a value of one head; 0 where keys and values are one vector; of the other side
+            of the state matrix for "linear".
+        window: Tokens that a "sliding" layer keeps; None for the others.
+        index_dim: Elements of the key that a sparse attention's indexer keeps beside each token; 0 without.
+        tail_elements: Elements of the short convolution's memory of a "linear" layer.
+        state_bytes: Bytes of one element of a "linear" layer's state; None where it has the model's type.
+    """
+
+    kind: str
+    layers: int
+    kv_heads: int
+    key_dim: int
+    value_dim: int
+    window: int | None
+    index_dim: int = 0
+    tail_elements: int = 0
+    state_bytes: int | None = None
+
+    @property
+    def elements_per_token(self) -> int:
+        """Elements that one token adds over the layers of the group; 0 for a constant state."""
+        if self.kind == "linear":
+            return 0
+        return self.layers * (self.kv_heads * (self.key_dim + self.value_dim) + self.index_dim)
+
+    def kept_bytes(self, tokens: int, element_bytes: int) -> int:
+        """Return the bytes that one sequence keeps in the group.
+
+        Args:
+            tokens: Length of the sequence.
+            element_bytes: Bytes of one element of the cache.
+        """
+        if self.kind == "linear":
+            state = self.kv_heads * self.key_dim * self.value_dim * (self.state_bytes or element_bytes)
+            return self.layers * (state + self.tail_elements * element_bytes)
+        kept = tokens if self.window is None else min(tokens, self.window)
+        return self.elements_per_token * kept * element_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Projection:
+    """Weight matrices of one shape that stand in the same place of their layers.
+
+    Args:
+        name: Last part of the module's name, such as "q_proj".
+        part: "attention", "dense", "experts", "shared" or "router".
+        inputs: Columns, in elements.
+        outputs: Rows, in elements.
+        copies: Matrices over all layers and experts.
+        active: Of these, how many one token passes through.
+    """
+
+    name: str
+    part: str
+    inputs: int
+    outputs: int
+    copies: int
+    active: int
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of all copies."""
+        return self.inputs * self.outputs * self.copies
+
+    @property
+    def active_parameters(self) -> int:
+        """Parameters that one token passes through."""
+        return self.inputs * self.outputs * self.active
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,20 +107,29 @@ class ModelSpec:
         hidden_size: Width of the residual stream, in elements.
         intermediate_size: Width of a dense feed-forward layer (or of one expert), in elements.
         attention_heads: Query heads.
-        kv_heads: Key and value heads.
-        head_dim: Width of one head, in elements.
+        kv_heads: Key and value heads; 1 where all heads share one latent vector.
+        head_dim: Width of one query head, in elements.
         vocab_size: Entries of the vocabulary.
         max_context_tokens: Longest sequence the model was made for, in tokens.
         tied_embeddings: Whether the output projection reuses the input embedding.
         dtype: Element type of activations and KV cache, such as "bfloat16".
-        quantization: Weight format where it differs: "fp8" or "mxfp4"; empty for plain weights.
-        parameters: All parameters.
+        quantization: Weight format where it differs: "fp8", "int8", "int4", "mxfp4" or "nvfp4"; empty for
+            plain weights.
+        parameters: All parameters of the text decoder (vision and audio towers and the layers that predict
+            more than one token are left out).
         active_parameters: Parameters that one token passes through.
-        embedding_parameters: Input embedding and output projection.
-        experts: Experts a layer; 0 for a dense model.
-        experts_per_token: Experts that one token passes through.
+        embedding_parameters: Input embedding, learned positions and output projection.
+        experts: Routed experts a layer; 0 for a dense model.
+        experts_per_token: Routed experts that one token passes through.
         weight_bytes: Bytes of all weights as stored.
         active_weight_bytes: Bytes of the weights that one token passes through.
+        moe_layers: Layers that have experts.
+        expert_width: Width of one routed expert, in elements; 0 for a dense model.
+        expert_parameters: Parameters of all routed experts, without the router.
+        active_expert_parameters: Parameters of the routed experts that one token passes through.
+        shared_expert_parameters: Parameters of the experts that every token passes through.
+        attention: What each kind of layer keeps of the past.
+        projections: The weight matrices of the layers, by place and shape.
     """
 
     id: str
@@ -74,6 +152,13 @@ class ModelSpec:
     experts_per_token: int
     weight_bytes: int
     active_weight_bytes: int
+    moe_layers: int
+    expert_width: int
+    expert_parameters: int
+    active_expert_parameters: int
+    shared_expert_parameters: int
+    attention: tuple[AttentionGroup, ...]
+    projections: tuple[Projection, ...]
 
     @property
     def dtype_bytes(self) -> int:
@@ -81,14 +166,52 @@ class ModelSpec:
         return DTYPE_BYTES[self.dtype]
 
     @property
+    def attention_width(self) -> int:
+        """Width of all query heads, in elements."""
+        return self.attention_heads * self.head_dim
+
+    @property
     def kv_bytes_per_token(self) -> int:
-        """Bytes of keys and values that one token adds over all layers, without replication."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * self.dtype_bytes
+        """Bytes that one more token adds over all layers while no window is full, without replication."""
+        return sum(group.elements_per_token for group in self.attention) * self.dtype_bytes
 
     @property
     def embedding_bytes(self) -> int:
         """Bytes of the input embedding and the output projection."""
         return self.embedding_parameters * self.dtype_bytes
+
+    def kv_bytes(self, tokens: int) -> int:
+        """Return the cache of one sequence, in bytes, without replication: windows cap it, states stay.
+
+        Args:
+            tokens: Length of the sequence.
+        """
+        return sum(group.kept_bytes(tokens, self.dtype_bytes) for group in self.attention)
+
+    def with_quantization(self, quantization: str) -> ModelSpec:
+        """Return the same model with its weights in another format; activations and KV cache stay.
+
+        The layers' matrices are converted, routers, norms and embeddings are not; MXFP4 converts only the
+        experts of a mixture (gpt-oss config.json, quantization_config.modules_to_not_convert).
+
+        Args:
+            quantization: "fp8", "int8", "int4", "mxfp4" or "nvfp4"; empty for plain weights.
+
+        Raises:
+            TokenmillError: Unknown format.
+        """
+        if quantization and quantization not in QUANTIZED_BYTES:
+            raise TokenmillError(
+                f"unknown quantization {quantization!r}; use {', '.join(QUANTIZED_BYTES)} or none"
+            )
+        total, active = self.parameters * self.dtype_bytes, self.active_parameters * self.dtype_bytes
+        if quantization:
+            saved = self.dtype_bytes - QUANTIZED_BYTES[quantization]
+            parts = quantized_parts(quantization, sparse=self.experts > 0)
+            chosen = [item for item in self.projections if item.part in parts]
+            total -= round(saved * sum(item.parameters for item in chosen))
+            active -= round(saved * sum(item.active_parameters for item in chosen))
+        return replace(self, quantization=quantization, weight_bytes=total, active_weight_bytes=active)
 
     @classmethod
     def from_hf_config(cls, source: Path | Mapping[str, Any], *, model_id: str | None = None) -> ModelSpec:
@@ -100,13 +223,16 @@ class ModelSpec:
 
         Raises:
             TokenmillError: The file is missing or not JSON, the architecture is unknown, or a field is
-                missing or of the wrong kind; the message names file and field.
+                missing, of the wrong kind, absurd or at odds with another; the message names file and field.
         """
+        # the reader builds ModelSpec and so imports this module
+        from tokenmill.core.model_reader import read_model
+
         if isinstance(source, Path):
-            return _read(cls, read_config(source), str(source), model_id or _id_of_file(source))
+            return read_model(read_config(source), str(source), model_id or _id_of_file(source))
         if model_id is None:
             raise TokenmillError("model_id must be given when the config is not read from a file")
-        return _read(cls, source, f"config of {model_id}", model_id)
+        return read_model(source, f"config of {model_id}", model_id)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -131,6 +257,12 @@ def read_config(path: Path) -> dict[str, Any]:
             f"model file {path} is not JSON (line {error.lineno} column {error.colno}: {error.msg.lower()}); "
             "give a Hugging Face config.json"
         ) from None
+    except (RecursionError, ValueError):
+        # json gives up on thousands of nested brackets, and on numbers of more than 4,300 digits
+        raise TokenmillError(
+            f"model file {path} is nested too deep or holds a number of thousands of digits; "
+            "give a Hugging Face config.json"
+        ) from None
     if not isinstance(document, dict):
         raise TokenmillError(f"model file {path} must hold a JSON object, got {type(document).__name__}")
     return document
@@ -143,130 +275,3 @@ def _id_of_file(path: Path) -> str:
             "name the file organisation__model.json, such as Qwen__Qwen3-8B.json"
         )
     return path.stem.replace("__", "/", 1)
-
-
-def _architecture(config: Mapping[str, Any], where: str) -> Architecture:
-    names = config.get("architectures") or [config.get("model_type")]
-    name = names[0] if isinstance(names, list) else names
-    if name not in ARCHITECTURES:
-        raise TokenmillError(f"unknown architecture {name!r} in {where}; known: {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[name]
-
-
-def _read(cls: type[ModelSpec], config: Mapping[str, Any], where: str, model_id: str) -> ModelSpec:
-    architecture = _architecture(config, where)
-    fields = _Fields(config, where)
-    fields.require(*REQUIRED)
-    if architecture.experts_field:
-        fields.require(architecture.experts_field, architecture.expert_width_field, "num_experts_per_tok")
-    fields.raise_missing()
-    shape = _shape(architecture, fields)
-    count = count_parameters(architecture, shape)
-    dtype, quantization = _formats(config, where)
-    return cls(
-        id=model_id,
-        architecture=architecture.name,
-        layers=shape.layers,
-        hidden_size=shape.hidden_size,
-        intermediate_size=shape.expert_width or shape.intermediate_size,
-        attention_heads=shape.attention_heads,
-        kv_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
-        vocab_size=shape.vocab_size,
-        max_context_tokens=fields.number("max_position_embeddings"),
-        tied_embeddings=shape.tied_embeddings,
-        dtype=dtype,
-        quantization=quantization,
-        parameters=count.total,
-        active_parameters=count.active,
-        embedding_parameters=count.embedding,
-        experts=shape.experts,
-        experts_per_token=shape.experts_per_token,
-        weight_bytes=_weight_bytes(count, count.experts, dtype, quantization),
-        active_weight_bytes=_weight_bytes(count, count.active_experts, dtype, quantization),
-    )
-
-
-def _shape(architecture: Architecture, fields: _Fields) -> Shape:
-    layers = fields.number("num_hidden_layers")
-    heads = fields.number("num_attention_heads")
-    hidden = fields.number("hidden_size")
-    sparse = architecture.experts_field is not None
-    return Shape(
-        layers=layers,
-        hidden_size=hidden,
-        intermediate_size=fields.number("intermediate_size"),
-        attention_heads=heads,
-        kv_heads=fields.number("num_key_value_heads", heads),
-        head_dim=fields.number("head_dim", hidden // heads),
-        vocab_size=fields.number("vocab_size"),
-        tied_embeddings=fields.flag("tie_word_embeddings"),
-        attention_bias=fields.flag("attention_bias"),
-        mlp_bias=fields.flag("mlp_bias"),
-        experts=fields.number(architecture.experts_field) if architecture.experts_field else 0,
-        experts_per_token=fields.number("num_experts_per_tok") if sparse else 0,
-        expert_width=fields.number(architecture.expert_width_field) if sparse else 0,
-        dense_layers=_dense_layers(layers, fields) if sparse else layers,
-    )
-
-
-def _dense_layers(layers: int, fields: _Fields) -> int:
-    step = fields.number("decoder_sparse_step", 1)
-    dense_only = fields.config.get("mlp_only_layers") or []
-    return sum(1 for layer in range(layers) if layer in dense_only or (layer + 1) % step)
-
-
-def _formats(config: Mapping[str, Any], where: str) -> tuple[str, str]:
-    quantization = config.get("quantization_config")
-    method = quantization.get("quant_method") if isinstance(quantization, dict) else ""
-    if method not in ("", "fp8", "mxfp4"):
-        raise TokenmillError(
-            f"quant_method {method!r} in {where} is not supported; use fp8, mxfp4 or plain weights"
-        )
-    dtype = config.get("torch_dtype") or config.get("dtype") or ("bfloat16" if method else None)
-    if dtype is None:
-        raise TokenmillError(f"missing field torch_dtype in {where}")
-    if dtype not in DTYPE_BYTES:
-        raise TokenmillError(f"torch_dtype {dtype!r} in {where} is not one of {', '.join(DTYPE_BYTES)}")
-    return dtype, method
-
-
-def _weight_bytes(count: ParameterCount, experts: int, dtype: str, quantization: str) -> int:
-    plain = DTYPE_BYTES[dtype]
-    # FP8 checkpoints convert every projection of the layers, MXFP4 ones only the experts' (gpt-oss
-    # config.json, quantization_config.modules_to_not_convert).
-    projection: float = FP8_BYTES if quantization == "fp8" else plain
-    expert: float = {"fp8": FP8_BYTES, "mxfp4": MXFP4_BYTES}.get(quantization, plain)
-    kept = (count.embedding + count.small) * plain
-    return round(kept + (count.attention + count.dense) * projection + experts * expert)
-
-
-class _Fields:
-    """Reads numbers and flags of a config and remembers every missing name."""
-
-    def __init__(self, config: Mapping[str, Any], where: str) -> None:
-        self.config = config
-        self.where = where
-        self.missing: list[str] = []
-
-    def require(self, *names: str) -> None:
-        self.missing += [name for name in names if self.config.get(name) is None]
-
-    def raise_missing(self) -> None:
-        if self.missing:
-            noun = "field" if len(self.missing) == 1 else "fields"
-            raise TokenmillError(f"missing {noun} {', '.join(self.missing)} in {self.where}")
-
-    def number(self, name: str, default: int | None = None) -> int:
-        value = self.config.get(name)
-        if value is None and default is not None:
-            return default
-        if type(value) is not int or value < 1:
-            raise TokenmillError(f"{name} in {self.where} must be a whole number above 0, got {value!r}")
-        return value
-
-    def flag(self, name: str) -> bool:
-        value = self.config.get(name, False)
-        if type(value) is not bool:
-            raise TokenmillError(f"{name} in {self.where} must be true or false, got {value!r}")
-        return value

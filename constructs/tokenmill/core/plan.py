@@ -8,18 +8,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenmill.core._codec import decode, digest, encode
+from tokenmill.core.calibration import Calibration
 from tokenmill.core.engine_timing import EngineTiming
 from tokenmill.core.errors import NoPlanError, TokenmillError
 from tokenmill.core.model_spec import ModelSpec
-from tokenmill.core.workload import Capacity, Limits, Parallelism, Slo, Workload
+from tokenmill.core.workload import AS_PUBLISHED, Capacity, Limits, Parallelism, Slo, Workload
 from tokenmill_runtime.token_work import TokenWorkCoefficients
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tokenmill.core.user_catalog import UserCatalog
+
 SCHEMA = 1
 HASH_LENGTH = 16
-NESTED = (Capacity, EngineTiming, Limits, ModelSpec, Parallelism, Slo, TokenWorkCoefficients, Workload)
+NESTED = (
+    Calibration,
+    Capacity,
+    EngineTiming,
+    Limits,
+    ModelSpec,
+    Parallelism,
+    Slo,
+    TokenWorkCoefficients,
+    Workload,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +55,23 @@ class Memory:
     def total_gib(self) -> float:
         """Memory in use, in GiB."""
         return self.weights_gib + self.kv_cache_gib + self.overhead_gib
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headroom:
+    """What is left of one copy, and of the first copies together, at the planned load.
+
+    Args:
+        memory_gib_per_core: Memory of the fullest core that nothing is planned for, in GiB.
+        kv_tokens: Tokens that the KV cache of one copy could hold beside a full batch: `max_sequences`
+            sequences of `context_tokens` where the batch is compiled, of a mean request elsewhere.
+        requests_per_second: Rate that the first copies carry within the goals and the target utilization,
+            beyond the planned one.
+    """
+
+    memory_gib_per_core: float
+    kv_tokens: int
+    requests_per_second: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +112,12 @@ class Candidate:
         token_work: What requests and tokens cost one copy.
         goals_at_risk: Goals that the high end of the intervals misses: 0, 1 or 2.
         notes: What a reader must know: age of a price, missing evidence, goals at risk.
+        quantization: "as-published", or the format that the server converts the weights to.
+        environment: Variables that the container needs for it beyond model, batch, context and tensor degree.
+        experimental: Why it is only chosen where limits.allow_experimental is true: its serving image must be
+            built first, or its times are too uncertain; empty for others, and where that is allowed.
+        headroom: What is left at the planned load; None in plans made by hand.
+        extrapolated: Where the times leave what was measured, a clause each.
     """
 
     instance_type: str
@@ -116,6 +152,16 @@ class Candidate:
     price_date: str = ""
     goals_at_risk: int = 0
     notes: tuple[str, ...] = ()
+    quantization: str = AS_PUBLISHED
+    environment: dict[str, str] = field(default_factory=dict, hash=False)
+    experimental: str = ""
+    headroom: Headroom | None = None
+    extrapolated: tuple[str, ...] = ()
+
+    @property
+    def prompt_buckets(self) -> tuple[int, ...]:
+        """Compiled prompt lengths, in tokens; empty where prompts are not padded."""
+        return self.engine.prefill_buckets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +174,8 @@ class Rejection:
         reason: One sentence with the numbers.
         tensor_parallel: Cores of a copy, where the reason holds for one degree only.
         miss: How many times over its goal the best setting came; 0 where the reason is no goal.
+        quantization: Weight format, where the reason holds for a converted one only.
+        pipeline_parallel: Pipeline stages of a copy, where the reason holds for one split only.
     """
 
     instance_type: str
@@ -135,6 +183,8 @@ class Rejection:
     reason: str
     tensor_parallel: int | None = None
     miss: float = 0.0
+    quantization: str = ""
+    pipeline_parallel: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +204,10 @@ class Plan:
         candidates: Ways that meet the goals: priced ones by cost, then unpriced ones.
         rejections: Ways that do not.
         nearest_miss: Where there is no candidate: what came nearest and what to relax.
+        experimental: Ways that would meet the goals, but are not chosen unless limits.allow_experimental is
+            true: their serving image must be built first, or their times are too uncertain.
+        warnings: What looks like a mistake in the inputs, such as seconds for milliseconds.
+        calibration: What the times were corrected by; None where they are the shipped ones.
         schema: Version of this document.
     """
 
@@ -169,6 +223,9 @@ class Plan:
     candidates: tuple[Candidate, ...]
     rejections: tuple[Rejection, ...]
     nearest_miss: str = ""
+    experimental: tuple[Candidate, ...] = ()
+    warnings: tuple[str, ...] = ()
+    calibration: Calibration | None = None
     schema: int = SCHEMA
 
     @property
@@ -250,6 +307,15 @@ class Plan:
         return cls.from_json(document, f"plan file {path}")
 
 
+def user_versions(catalog: UserCatalog | None) -> dict[str, str]:
+    """Return the date of a user's own catalog as a plan notes it beside those of the shipped ones.
+
+    Args:
+        catalog: The user's catalog; None where there is none.
+    """
+    return {"your catalog": catalog.date} if catalog else {}
+
+
 def input_hash(
     *,
     model_id: str,
@@ -259,6 +325,7 @@ def input_hash(
     region: str,
     limits: Limits,
     backend: str,
+    calibration: str = "",
 ) -> str:
     """Return the digest of everything a user gives to a plan; catalogs and prices are not in it.
 
@@ -270,6 +337,7 @@ def input_hash(
         region: AWS region.
         limits: What the search may choose from.
         backend: "sagemaker".
+        calibration: Digest of the user's own measurements; empty where there are none.
     """
     return digest(
         {
@@ -280,5 +348,6 @@ def input_hash(
             "region": region,
             "limits": encode(limits),
             "backend": backend,
+            "calibration": calibration,
         }
     )

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tokenmill.core._settings_reader import COMPLIANCE_PACKS, STACKS, read_section
+from tokenmill.core.calibration import Calibration
 from tokenmill.core.errors import SettingsError, TokenmillError
 from tokenmill.core.model_catalog import model_file
 from tokenmill.core.model_spec import ModelSpec, read_config
-from tokenmill.core.plan import Plan, input_hash
+from tokenmill.core.plan import Plan, input_hash, user_versions
+from tokenmill.core.user_catalog import find_user_catalog
 from tokenmill.core.versions import catalog_versions
 
 if TYPE_CHECKING:
@@ -74,6 +76,20 @@ class StackSettings:
         return self.path.parent / f"{self.stack}.plan.json"
 
     @property
+    def calibration_path(self) -> Path:
+        """The file of `tokenmill calibrate` beside the settings file, such as chat.calibration.json."""
+        return self.path.parent / f"{self.stack}.calibration.json"
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What the user's own measurements say of the timing; None where there is no such file.
+
+        Raises:
+            TokenmillError: The file cannot be read.
+        """
+        return Calibration.read(self.calibration_path) if self.calibration_path.exists() else None
+
+    @property
     def needs_plan(self) -> bool:
         """Whether the backend runs on instances that a plan must choose."""
         return self.backend == SAGEMAKER
@@ -89,11 +105,12 @@ class StackSettings:
 
     @property
     def input_hash(self) -> str:
-        """Digest of the model file, traffic, goals, region, limits and backend.
+        """Digest of the model file, traffic (and its trace), goals, region, limits, backend and calibration.
 
         Raises:
-            TokenmillError: The model file cannot be read.
+            TokenmillError: The model file or the calibration cannot be read.
         """
+        calibration = self.calibration
         spec = ModelSpec.from_hf_config(self.model_path)
         return input_hash(
             model_id=spec.id,
@@ -103,6 +120,7 @@ class StackSettings:
             region=self.region,
             limits=self.limits,
             backend=self.backend,
+            calibration=calibration.digest if calibration else "",
         )
 
 
@@ -167,7 +185,7 @@ def _sections(path: Path, document: dict[str, Any], context: Mapping[str, Any]) 
         problems.append(f"{path} has no section; add [chat] with model, region, traffic and slo")
     sections = {}
     for name, section in document.items():
-        fields = read_section(name, section, problems)
+        fields = read_section(name, section, path.parent, problems)
         if fields is not None:
             if fields["backend"] == AUTO:
                 fields["backend"] = _backend_of(fields["model"], path.parent)
@@ -198,7 +216,7 @@ def read_plan(settings: StackSettings) -> tuple[Plan, tuple[str, ...]]:
     if plan.input_hash != settings.input_hash:
         raise TokenmillError(
             f"plan file {settings.plan_path} was made from other inputs than {settings.path} has now "
-            f"(model file, traffic, slo, region, limits or backend); see what changes with: "
+            f"(model file, traffic, slo, region, limits, backend or calibration); see what changes with: "
             f"tokenmill plan {settings.stack} --diff; accept it with: {command}"
         )
     edited = _edited(plan, settings)
@@ -207,7 +225,7 @@ def read_plan(settings: StackSettings) -> tuple[Plan, tuple[str, ...]]:
             f"plan file {settings.plan_path} was edited by hand: its {edited} is not what it was made from; "
             f"write it again with: {command}"
         )
-    current = catalog_versions()
+    current = catalog_versions() | user_versions(find_user_catalog(settings.path.parent))
     changed = [
         f"{name} {plan.versions.get(name, 'none')} -> {version}"
         for name, version in current.items()
@@ -270,6 +288,7 @@ def _edited(plan: Plan, settings: StackSettings) -> str:
         "traffic": (plan.workload, settings.workload),
         "slo": (plan.slo, settings.slo),
         "limits": (plan.limits, settings.limits),
+        "calibration": tuple(found and found.digest for found in (plan.calibration, settings.calibration)),
     }
     return ", ".join(name for name, (found, given) in said.items() if found != given)
 

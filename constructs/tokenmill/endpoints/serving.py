@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Self
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.images import image, serving_image
 from tokenmill.core.instances import instance_type
+from tokenmill.core.workload import AS_PUBLISHED, Parallelism
+from tokenmill.planner.engines import abilities, environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +34,7 @@ class Serving:
         model: Name on the Hugging Face Hub, such as "Qwen/Qwen3-8B".
         instance_type: SageMaker's name of the instance type, such as "ml.inf2.8xlarge".
         tensor_parallel: Accelerator cores (or GPUs) that share every layer of a copy.
+        pipeline_parallel: Groups of layers, each on so many cores, one after another.
         max_sequences: Requests that a copy decodes together.
         context_tokens: Prompt plus answer of one request, in tokens.
         host_memory_mib: Host memory that a copy needs, in MiB; its share of the host otherwise.
@@ -50,6 +53,7 @@ class Serving:
     tensor_parallel: int
     max_sequences: int
     context_tokens: int
+    pipeline_parallel: int = 1
     host_memory_mib: int | None = None
     image: ServingImage | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -76,10 +80,12 @@ class Serving:
             model=plan.model.id,
             instance_type=chosen.instance_type,
             tensor_parallel=chosen.parallelism.tensor,
+            pipeline_parallel=chosen.parallelism.pipeline,
             max_sequences=chosen.max_sequences,
             context_tokens=chosen.context_tokens,
             host_memory_mib=chosen.host_memory_mib,
             image=image(chosen.image),
+            environment=chosen.environment,
             engine=chosen.engine,
             plan_hash=plan.hash,
         )
@@ -95,9 +101,14 @@ class Serving:
         return self.image or serving_image(self.instance)
 
     @property
+    def cores(self) -> int:
+        """Accelerator cores (or GPUs) of a copy."""
+        return self.tensor_parallel * self.pipeline_parallel
+
+    @property
     def chips(self) -> int:
         """Whole accelerator chips of a copy, which is what `NumberOfAcceleratorDevicesRequired` counts."""
-        return math.ceil(self.tensor_parallel / self.instance.accelerator.cores_per_chip)
+        return math.ceil(self.cores / self.instance.accelerator.cores_per_chip)
 
     @property
     def copies_per_instance(self) -> int:
@@ -140,7 +151,8 @@ class Serving:
             context_tokens=self.context_tokens,
             tensor_parallel=self.tensor_parallel,
         )
-        return {**derived, **self.environment}
+        stages = Parallelism(tensor=self.tensor_parallel, pipeline=self.pipeline_parallel)
+        return {**derived, **environment(self.serving_image, stages, AS_PUBLISHED), **self.environment}
 
     def _shape_problems(self) -> list[str]:
         instance, tensor = self.instance, self.tensor_parallel
@@ -149,6 +161,7 @@ class Serving:
             f"{name} is {value}; it must be 1 or more"
             for name, value in (
                 ("tensor_parallel", tensor),
+                ("pipeline_parallel", self.pipeline_parallel),
                 ("max_sequences", self.max_sequences),
                 ("context_tokens", self.context_tokens),
                 ("host_memory_mib", self.host_memory_mib),
@@ -162,9 +175,12 @@ class Serving:
                 f"tensor_parallel is {tensor}, which leaves cores of a chip idle; {instance.name} has "
                 f"{per_chip} cores a chip and a copy takes whole chips, so give a multiple of {per_chip}"
             )
-        elif tensor > instance.cores:
+        elif self.cores > instance.cores:
+            stages = (
+                f" times pipeline_parallel {self.pipeline_parallel}" if self.pipeline_parallel > 1 else ""
+            )
             problems.append(
-                f"tensor_parallel is {tensor}, but {instance.name} has {instance.cores} cores; "
+                f"tensor_parallel is {tensor}{stages}, but {instance.name} has {instance.cores} cores; "
                 f"give {instance.cores} or less, or a larger instance type"
             )
         elif self.host_memory_mib is not None and self.host_memory_mib > instance.host_room_mib:
@@ -183,6 +199,11 @@ class Serving:
             ]
         if not found.servable:
             return [f"image {found.key!r} cannot be served by an endpoint as it is: {found.status_reason}"]
+        if self.pipeline_parallel > 1 and not abilities(found).pipeline:
+            return [
+                f"pipeline_parallel is {self.pipeline_parallel}, but image {found.key!r} has no option for "
+                "stages; give 1, or a type whose image has"
+            ]
         return []
 
 

@@ -35,6 +35,8 @@ FLEET_FIELDS = (
     "copies_per_instance",
     "max_sequences",
     "context_tokens",
+    "quantization",
+    "environment",
     "image",
     "instances",
 )
@@ -71,6 +73,9 @@ def _changes(old: Plan, new: Plan) -> Iterator[Change]:
     elif old.candidates or new.candidates:
         before, after = (plan.candidates[0].instance_type if plan.candidates else None for plan in (old, new))
         yield Change(what="chosen", old=before, new=after, replaces_fleet=True)
+    corrected = [plan.calibration.digest[:16] if plan.calibration else None for plan in (old, new)]
+    if corrected[0] != corrected[1]:
+        yield Change(what="calibration", old=corrected[0], new=corrected[1])
     known = {item.instance_type for item in old.candidates}
     now = {item.instance_type for item in new.candidates}
     if known != now:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # from nearest to farthest: a relaxed goal helps the first ones, nothing the user can relax helps the last
 NEARNESS = (
+    "image",
+    "timing",
     "fleet",
     "ttft",
     "itl",
@@ -23,11 +25,10 @@ NEARNESS = (
     "memory",
     "heads",
     "topology",
+    "experts",
     "quantization",
     "region",
-    "timing",
     "architecture",
-    "image",
     "limits",
 )
 
@@ -42,11 +43,15 @@ RELAX = {
     "or take a smaller or quantized model",
     "heads": "allow other types in limits.instances",
     "topology": "allow other types in limits.instances",
-    "quantization": "allow types that compute the format in limits.instances, or give the bfloat16 model",
+    "quantization": "allow types that compute the format in limits.instances, put as-published into "
+    "limits.quantizations, or give the bfloat16 model",
     "region": "choose a region that has the image, or allow other types in limits.instances",
-    "timing": "allow gpu types in limits.instances",
+    "timing": "set limits.allow_experimental to true, measure the endpoint and run tokenmill calibrate, or "
+    "allow other types in limits.instances",
+    "experts": "allow other types in limits.instances, or give the model in another weight format",
     "architecture": "allow types whose image serves the model in limits.instances",
-    "image": "allow types with a ready serving image in limits.instances",
+    "image": "set limits.allow_experimental to true, or allow types with a ready serving image in "
+    "limits.instances",
     "limits": "widen limits.instances",
 }
 
@@ -58,7 +63,9 @@ def nearest_miss(problem: Problem, rejections: tuple[Rejection, ...]) -> str:
         problem: What was asked.
         rejections: Why nothing was taken; not empty, since the catalog is not.
     """
-    nearest = min(rejections, key=lambda item: (NEARNESS.index(item.code), item.miss))
+    # a split that only lost to another of its type is no miss
+    missed = (item for item in rejections if item.code in NEARNESS)
+    nearest = min(missed, key=lambda item: (NEARNESS.index(item.code), item.miss))
     if nearest.code == "memory":
         return f"{_fits_nowhere(problem, rejections)}; {RELAX['memory']}"
     split = f" at tensor parallel {nearest.tensor_parallel}" if nearest.tensor_parallel else ""

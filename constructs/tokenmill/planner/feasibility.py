@@ -7,22 +7,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tokenmill.core.errors import TokenmillError
-from tokenmill.core.instances import GIB, Price, instance_type
+from tokenmill.core.instances import Price, instance_type
 from tokenmill.core.plan import Rejection
-from tokenmill.planner.memory import (
-    host_memory_mib,
-    kv_bytes_per_token_per_core,
-    overhead_bytes_per_core,
-    usable_bytes_per_core,
-    weight_bytes_per_core,
-)
+from tokenmill.planner.memory import host_memory_mib
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tokenmill.core.calibration import Calibration
     from tokenmill.core.images import ServingImage
     from tokenmill.core.instances import InstanceType
     from tokenmill.core.model_spec import ModelSpec
+    from tokenmill.core.user_catalog import UserCatalog
     from tokenmill.core.workload import Limits, Slo, Workload
 
 SMALLEST_CONTEXT = 1024
@@ -41,6 +37,8 @@ class Problem:
         region: AWS region.
         limits: What may be chosen from.
         prices: Hourly prices that the user gave, by instance type, in US dollars.
+        calibration: What the user's own measurements say of the timing; None where there are none.
+        catalog: The user's own prices and offers; None where there are none.
 
     Raises:
         TokenmillError: The context cannot hold the workload or the model cannot hold the context, or a price
@@ -53,6 +51,8 @@ class Problem:
     region: str
     limits: Limits
     prices: dict[str, float] = field(hash=False)
+    calibration: Calibration | None = None
+    catalog: UserCatalog | None = None
 
     def __post_init__(self) -> None:
         for name, usd in self.prices.items():
@@ -78,10 +78,13 @@ class Problem:
 
     @property
     def context_tokens(self) -> int:
-        """Prompt plus answer that a sequence may hold: as limited, or twice the mean, as a power of two."""
+        """Prompt plus answer that a sequence may hold: as limited, or a power of two that long requests fit.
+
+        Long is twice the mean, or both 95th percentiles together where the traffic's spread is known.
+        """
         if self.limits.context_tokens is not None:
             return self.limits.context_tokens
-        wanted = max(SMALLEST_CONTEXT, HEADROOM * self.typical_tokens)
+        wanted = max(SMALLEST_CONTEXT, HEADROOM * self.typical_tokens, self.workload.long_tokens)
         power = 1 << (wanted - 1).bit_length()
         longest = self.model.max_context_tokens
         return power if power <= longest else max(longest, self.typical_tokens)
@@ -130,14 +133,11 @@ def _limits(problem: Problem, instance: InstanceType, image: ServingImage) -> st
     return f"outside limits.instances ({', '.join(problem.limits.instances)})"
 
 
-def _image(problem: Problem, instance: InstanceType, image: ServingImage) -> str:
-    if image.servable:
-        return ""
-    return f"needs a serving image built in your own account, which comes later: {image.status_reason}"
-
-
 def _region(problem: Problem, instance: InstanceType, image: ServingImage) -> str:
-    if problem.region in image.registry_accounts:
+    if instance.offered(problem.region) is False:
+        return f"not offered for hosting in {problem.region}, by the price list read into your catalog"
+    # an image that is built in the account's own registry is in every region
+    if not image.servable or problem.region in image.registry_accounts:
         return ""
     return f"image {image.key} is not in {problem.region}; regions with it: {', '.join(image.regions)}"
 
@@ -154,15 +154,6 @@ def _quantization(problem: Problem, instance: InstanceType, image: ServingImage)
     if not weights or (weights in image.quantizations and weights in accelerator.quantizations):
         return ""
     return f"{accelerator.name} does not compute with {weights} weights; give the model's bfloat16 version"
-
-
-def _timing(problem: Problem, instance: InstanceType, image: ServingImage) -> str:
-    if instance.accelerator.kind != "neuron" or not problem.model.experts:
-        return ""
-    return (
-        "mixture-of-experts decode on NeuronCore-v2 was measured from 22 to 371 ms a token for one model "
-        "(batch 4 to 64), too far apart to plan with"
-    )
 
 
 def _host_memory(problem: Problem, instance: InstanceType, image: ServingImage) -> str:
@@ -183,63 +174,9 @@ def _price(problem: Problem, instance: InstanceType, image: ServingImage) -> str
 
 INSTANCE_CHECKS: dict[str, Callable[[Problem, InstanceType, ServingImage], str]] = {
     "limits": _limits,
-    "image": _image,
     "region": _region,
     "architecture": _architecture,
     "quantization": _quantization,
-    "timing": _timing,
     "host_memory": _host_memory,
     "price": _price,
 }
-
-
-def split_rejection(
-    problem: Problem, instance: InstanceType, image: ServingImage, tensor: int
-) -> Rejection | None:
-    """Return why a split cannot be tried on an instance type, or None.
-
-    Args:
-        problem: What is asked.
-        instance: The instance type.
-        image: The serving image of its accelerator.
-        tensor: Cores that share each layer.
-    """
-    code, reason = _split_reason(problem, instance, image, tensor)
-    if not code:
-        return None
-    return Rejection(instance_type=instance.name, tensor_parallel=tensor, code=code, reason=reason)
-
-
-def _split_reason(
-    problem: Problem, instance: InstanceType, image: ServingImage, tensor: int
-) -> tuple[str, str]:
-    model, groups = problem.model, instance.accelerator.core_groups
-    if groups and tensor not in groups:
-        allowed = ", ".join(str(group) for group in groups)
-        return (
-            "topology",
-            f"{tensor} cores of {instance.accelerator.name} cannot work together; allowed: {allowed}",
-        )
-    if model.attention_heads % tensor:
-        return "heads", f"tensor parallel {tensor} does not divide {model.attention_heads} attention heads"
-    if model.kv_heads % tensor and tensor % model.kv_heads:
-        return "heads", f"{model.kv_heads} key-value heads cannot be spread evenly over {tensor} cores"
-    return _memory_reason(problem, instance, image, tensor)
-
-
-def _memory_reason(
-    problem: Problem, instance: InstanceType, image: ServingImage, tensor: int
-) -> tuple[str, str]:
-    accelerator = instance.accelerator
-    tokens = problem.context_tokens if image.static_batch else problem.typical_tokens
-    weights = weight_bytes_per_core(problem.model, accelerator, tensor)
-    cache = kv_bytes_per_token_per_core(problem.model, tensor) * tokens
-    needed = weights + cache + overhead_bytes_per_core(accelerator)
-    usable = usable_bytes_per_core(accelerator)
-    if needed <= usable:
-        return "", ""
-    return "memory", (
-        f"one core needs {needed / GIB:.1f} GiB ({weights / GIB:.1f} weights, {cache / GIB:.1f} for one "
-        f"sequence of {tokens:,} tokens, {overhead_bytes_per_core(accelerator) / GIB:.1f} program) "
-        f"and has {usable / GIB:.1f}"
-    )

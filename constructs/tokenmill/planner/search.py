@@ -1,48 +1,44 @@
-"""Every instance type, split and batch: what meets the goals, its cost, and why the rest does not."""
+"""Every instance type, split, weight format and batch: what meets the goals, and why the rest does not."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from tokenmill.core.coefficients import coefficients
 from tokenmill.core.images import serving_image
-from tokenmill.core.instances import Price, instance_catalog
+from tokenmill.core.instances import instance_catalog
 from tokenmill.core.plan import Candidate, Rejection
-from tokenmill.core.workload import Capacity, Parallelism
-from tokenmill.planner.feasibility import Problem, degrees, instance_rejection, split_rejection
-from tokenmill.planner.load import best_rate, busy_seconds_per_request, full_step_ms, latency
-from tokenmill.planner.memory import host_memory_mib, kv_room_tokens, memory_of_copy
-from tokenmill.planner.timing import paged_engine, static_engine
-from tokenmill_runtime.token_work import TokenWorkCoefficients
+from tokenmill.core.workload import AS_PUBLISHED
+from tokenmill.planner.candidates import Fleet, Setting
+from tokenmill.planner.engines import served_workload
+from tokenmill.planner.feasibility import Problem, instance_rejection
+from tokenmill.planner.load import best_rate, latency
+from tokenmill.planner.room import held, most_sequences, sequence_tokens
+from tokenmill.planner.splits import Split, pipeline_splits, refusal, tensor_splits
+from tokenmill.planner.timed import engine_of, intervals
 
 if TYPE_CHECKING:
     import datetime
+    from collections.abc import Iterable, Iterator
 
-    from tokenmill.core.coefficients import TimingFits
-    from tokenmill.core.engine_timing import EngineTiming
     from tokenmill.core.images import ServingImage
     from tokenmill.core.instances import Accelerator, InstanceType
-    from tokenmill.planner.load import Latency
-
-GROWTH = 2
-"""A fleet may grow to this many times the planned copies, which covers a rate of that many times the plan."""
+    from tokenmill.core.workload import Parallelism
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """One way to run a copy: how it is split, how many sequences it runs, what it takes and carries.
+class Found:
+    """What a search came to.
 
     Args:
-        tensor: Cores that share each layer.
-        engine: Its timing.
-        rate: Highest rate that keeps the goals, in requests a second; 0 where none does.
+        candidates: Ways that meet the goals and may be chosen, ranked.
+        experimental: Ways that would meet them, but must be tried first, ranked.
+        rejections: Everything else with its reason.
     """
 
-    tensor: int
-    engine: EngineTiming
-    rate: float
+    candidates: tuple[Candidate, ...]
+    experimental: tuple[Candidate, ...]
+    rejections: tuple[Rejection, ...]
 
 
 @dataclass(slots=True)
@@ -51,17 +47,24 @@ class Search:
 
     problem: Problem
     today: datetime.date
-    settings: dict[tuple[str, int], tuple[Setting, ...]]
+    settings: dict[tuple[str, str, Parallelism, str], tuple[Setting, ...]] = field(default_factory=dict)
+    refusals: dict[tuple[str, str, Parallelism, str], tuple[str, str]] = field(default_factory=dict)
 
-    def run(self) -> tuple[tuple[Candidate, ...], tuple[Rejection, ...]]:
+    def run(self) -> Found:
         """Return candidates ranked by cost, and everything else with its reason."""
         candidates: list[Candidate] = []
         rejections: list[Rejection] = []
-        for instance in instance_catalog().values():
+        for instance in instance_catalog(self.problem.catalog).values():
             found, refused = self.instance(instance)
             candidates += found
             rejections += refused
-        return rank(candidates), tuple(rejections)
+        waiting = [item for item in candidates if item.experimental]
+        rejections += [not_chosen(item) for item in waiting]
+        return Found(
+            candidates=rank([item for item in candidates if not item.experimental]),
+            experimental=rank(waiting),
+            rejections=tuple(rejections),
+        )
 
     def instance(self, instance: InstanceType) -> tuple[list[Candidate], list[Rejection]]:
         """Return the best candidate of one instance type, and why its other splits were not taken."""
@@ -69,200 +72,134 @@ class Search:
         refused = instance_rejection(self.problem, instance, image)
         if refused:
             return [], [refused]
-        candidates, rejections = [], []
-        for tensor in degrees(instance):
-            outcome = self.split(instance, image, tensor)
-            if isinstance(outcome, Rejection):
-                rejections.append(outcome)
-            else:
-                candidates.append(outcome)
-        if not candidates:
+        working: list[tuple[Split, Candidate]] = []
+        rejections: list[Rejection] = []
+        for splits in (tensor_splits, pipeline_splits):
+            for split in splits(self.problem, instance, image):
+                if isinstance(split, Rejection):
+                    rejections.append(split)
+                    continue
+                outcome = self.split(instance, image, split)
+                if isinstance(outcome, Rejection):
+                    rejections.append(outcome)
+                else:
+                    working.append((split, outcome))
+            if working:
+                break
+        if not working:
             return [], merge(rejections)
-        best = min(candidates, key=preference)
-        rejections += [dominated(item, best) for item in candidates if item is not best]
+        taken, best = min(working, key=lambda item: preference(item[1]))
+        rejections += [
+            dominated(instance, split, item, taken, best) for split, item in working if item is not best
+        ]
         return [best], rejections
 
-    def split(self, instance: InstanceType, image: ServingImage, tensor: int) -> Candidate | Rejection:
+    def split(self, instance: InstanceType, image: ServingImage, split: Split) -> Candidate | Rejection:
         """Return the candidate of one split on one instance type, or why there is none."""
-        refused = split_rejection(self.problem, instance, image, tensor)
-        if refused:
-            return refused
-        settings = self.settings_of(instance.accelerator, image, tensor)
-        working = [setting for setting in settings if setting.rate > 0]
-        if not working:
-            return self.too_slow(instance, tensor, settings)
-        options = [self.candidate(instance, image, setting) for setting in working]
-        best = min(options, key=preference)
-        if best.instances > self.problem.limits.max_instances:
-            return Rejection(
-                instance_type=instance.name,
-                tensor_parallel=tensor,
-                code="fleet",
-                reason=f"needs {best.instances} instances for {self.problem.workload.requests_per_second:g} "
-                f"requests/s, more than max_instances {self.problem.limits.max_instances}",
-                miss=round(best.instances / self.problem.limits.max_instances, 3),
-            )
-        return best
-
-    def settings_of(self, accelerator: Accelerator, image: ServingImage, tensor: int) -> tuple[Setting, ...]:
-        """Return every batch that fits on a split, with the rate that it carries."""
-        key = (accelerator.name, tensor)
+        key = (instance.accelerator.name, image.key, split.parallelism, split.quantization)
+        if key not in self.refusals:
+            self.refusals[key] = refusal(self.problem, instance.accelerator, image, split)
+        code, reason = self.refusals[key]
+        if code:
+            return split.rejection(instance, code, reason)
         if key not in self.settings:
-            self.settings[key] = tuple(self._settings(accelerator, image, tensor))
-        return self.settings[key]
+            self.settings[key] = tuple(self._settings(instance.accelerator, image, split))
+        settings = self.settings[key]
+        fleets = [
+            Fleet(problem=self.problem, today=self.today, instance=instance, image=image, setting=setting)
+            for setting in settings
+            if setting.rate > 0
+        ]
+        if not fleets:
+            return self.too_slow(instance, image, split, settings)
+        fewest = min(fleet.instances for fleet in fleets)
+        limit = self.problem.limits.max_instances
+        if fewest > limit:
+            rate = self.problem.workload.requests_per_second
+            reason = f"needs {fewest} instances for {rate:g} requests/s, more than max_instances {limit}"
+            return split.rejection(instance, "fleet", reason, fewest / limit)
+        # only the cheapest fleets are worth the work of a whole candidate
+        return cheapest(fleet for fleet in fleets if fleet.instances == fewest)
 
-    def _settings(self, accelerator: Accelerator, image: ServingImage, tensor: int) -> list[Setting]:
+    def _settings(self, accelerator: Accelerator, image: ServingImage, split: Split) -> Iterator[Setting]:
+        """Yield every batch that fits on a split, with the rate that it carries."""
         problem = self.problem
-        room = kv_room_tokens(problem.model, accelerator, tensor)
-        per_sequence = problem.context_tokens if image.static_batch else problem.typical_tokens
-        most = min(room // per_sequence, problem.limits.max_sequences)
         goal = (problem.slo.ttft_ms, problem.slo.itl_ms, problem.slo.percentile)
         target = problem.limits.target_utilization_percent / 100
-        make = static_engine if image.static_batch else paged_engine
-        settings = []
-        for power in range(most.bit_length()):
-            engine = make(
-                problem.model,
+        known = intervals(problem, accelerator, image, split)
+        workload, _ = served_workload(problem.workload, image)
+        for sequences in self._batches(accelerator, image, split):
+            engine = engine_of(
+                problem, accelerator, image, split, sequences=sequences, speculative=workload.speculative
+            )
+            rate = best_rate(engine, workload, target, goal)
+            filled = held(
+                split.model,
                 accelerator,
-                tensor,
-                sequences=1 << power,
-                context_tokens=problem.context_tokens,
+                split.parallelism,
+                sequences=sequences,
+                tokens=sequence_tokens(problem, image),
             )
-            settings.append(
-                Setting(tensor=tensor, engine=engine, rate=best_rate(engine, problem.workload, target, goal))
-            )
-        return settings
+            yield Setting(split=split, engine=engine, intervals=known, held=filled, rate=rate)
 
-    def too_slow(self, instance: InstanceType, tensor: int, settings: tuple[Setting, ...]) -> Rejection:
+    def _batches(self, accelerator: Accelerator, image: ServingImage, split: Split) -> list[int]:
+        """Powers of two that fit; a batch that is not compiled may also be as large as memory allows."""
+        problem = self.problem
+        most = most_sequences(
+            split.model,
+            accelerator,
+            split.parallelism,
+            tokens=sequence_tokens(problem, image),
+            limit=problem.limits.max_sequences,
+        )
+        powers = [1 << power for power in range(most.bit_length())]
+        return powers if image.static_batch or most in powers else [*powers, most]
+
+    def too_slow(
+        self, instance: InstanceType, image: ServingImage, split: Split, settings: tuple[Setting, ...]
+    ) -> Rejection:
         """Return which goal a split misses even for a single request."""
-        slo, workload = self.problem.slo, self.problem.workload
+        slo = self.problem.slo
+        workload, _ = served_workload(self.problem.workload, image)
         idle = [latency(setting.engine, workload, 0.0, slo.percentile) for setting in settings]
         ttft = min(seen.ttft_ms for seen in idle)
         itl = min(seen.itl_ms for seen in idle)
         if ttft > slo.ttft_ms:
-            code, miss = "ttft", ttft / slo.ttft_ms
             reason = f"first token after {ttft:,.0f} ms without any load, goal {slo.ttft_ms:g} ms"
-        else:
-            code, miss = "itl", itl / slo.itl_ms
-            reason = f"{itl:,.1f} ms between tokens without any load, goal {slo.itl_ms:g} ms"
-        return Rejection(
-            instance_type=instance.name,
-            tensor_parallel=tensor,
-            code=code,
-            reason=reason,
-            miss=round(miss, 3),
-        )
-
-    def candidate(self, instance: InstanceType, image: ServingImage, setting: Setting) -> Candidate:
-        """Return one setting on one instance type, as a fleet that carries the workload."""
-        problem, engine = self.problem, setting.engine
-        chips = setting.tensor // instance.accelerator.cores_per_chip
-        per_instance = copies_per_instance(problem, instance, image, chips)
-        needed = math.ceil(problem.workload.requests_per_second / setting.rate)
-        copies = max(problem.limits.min_copies, needed)
-        instances = math.ceil(copies / per_instance)
-        rate = problem.workload.requests_per_second / copies
-        seen = latency(engine, problem.workload, rate, problem.slo.percentile)
-        fits = coefficients().of(instance.accelerator.kind)
-        risks = self._risks(seen, fits)
-        most = max(copies, min(GROWTH * copies, per_instance * problem.limits.max_instances))
-        bare = Candidate(
-            instance_type=instance.name,
-            accelerator=instance.accelerator.name,
-            parallelism=Parallelism(tensor=setting.tensor),
-            chips_per_copy=chips,
-            cores_per_copy=setting.tensor,
-            copies_per_instance=per_instance,
-            host_memory_mib=host_memory_mib(problem.model, image),
-            max_sequences=engine.max_sequences,
-            context_tokens=problem.context_tokens,
-            dtype=problem.model.quantization or problem.model.dtype,
-            image=image.key,
-            memory=memory_of_copy(
-                problem.model, instance.accelerator, setting.tensor, engine.kv_capacity_tokens
-            ),
-            itl_ms=round(seen.itl_ms, 2),
-            itl_ms_low=round(seen.itl_ms * fits.decode.ratio_low, 2),
-            itl_ms_high=round(seen.itl_ms * fits.decode.ratio_high, 2),
-            ttft_ms=round(seen.ttft_ms, 1),
-            ttft_ms_low=round(seen.ttft_ms * fits.prefill.ratio_low, 1),
-            ttft_ms_high=round(seen.ttft_ms * fits.prefill.ratio_high, 1),
-            requests_per_second_per_copy=round(setting.rate, 4),
-            capacity=Capacity(minimum=problem.limits.min_copies, maximum=most, initial=copies),
-            instances=instances,
-            utilization_percent=round(seen.utilization * 100, 1),
-            target_utilization_percent=self._target(engine, setting),
-            engine=engine,
-            token_work=self._token_work(engine),
-            goals_at_risk=len(risks),
-            notes=tuple(self._notes(image, setting, fits) + risks),
-        )
-        return self._priced(bare, problem.price(instance))
-
-    def _priced(self, bare: Candidate, price: Price | None) -> Candidate:
-        if price is None:
-            return bare
-        cost = price.usd_per_hour * bare.instances
-        old = f"price is of {price.source_date}, more than 180 days old; check it and give --price"
-        return replace(
-            bare,
-            usd_per_hour=round(cost, 4),
-            usd_per_million_tokens=round(cost / self.problem.workload.tokens_per_hour * 1e6, 4),
-            price_source=price.source,
-            price_date=price.source_date,
-            notes=(old, *bare.notes) if price.stale(self.today) else bare.notes,
-        )
-
-    def _target(self, engine: EngineTiming, setting: Setting) -> float:
-        """Busy share at the highest rate that keeps the goals: scaling must not aim above it."""
-        return round(100 * setting.rate * busy_seconds_per_request(engine, self.problem.workload), 1)
-
-    def _token_work(self, engine: EngineTiming) -> TokenWorkCoefficients:
-        tokens = self.problem.workload.input_tokens
-        base, per_token = engine.prefill_base_ms / 1e3, engine.prefill_per_token_ms / 1e3
-        # an engine with one compiled prompt length takes the same time for every prompt
-        fixed = engine.padded_tokens(tokens) * per_token if engine.prefill_buckets else 0.0
-        step = full_step_ms(engine, self.problem.workload) / 1e3
-        return TokenWorkCoefficients(
-            prefill_seconds_per_request=float(f"{base + fixed:.6g}"),
-            prefill_seconds_per_token=0.0 if engine.prefill_buckets else float(f"{per_token:.6g}"),
-            decode_seconds_per_token=float(f"{step / engine.max_sequences:.6g}"),
-        )
-
-    def _notes(self, image: ServingImage, setting: Setting, fits: TimingFits) -> list[str]:
-        notes = []
-        if image.status == "experimental":
-            notes.append(f"image {image.key} is experimental on this host: {image.status_reason}")
-        if setting.tensor not in fits.degrees:
-            measured = ", ".join(str(degree) for degree in fits.degrees)
-            notes.append(f"times at tensor parallel {setting.tensor} are extrapolated; measured: {measured}")
-        return notes
-
-    def _risks(self, seen: Latency, fits: TimingFits) -> list[str]:
-        slo, risks = self.problem.slo, []
-        ttft, itl = seen.ttft_ms * fits.prefill.ratio_high, seen.itl_ms * fits.decode.ratio_high
-        if ttft > slo.ttft_ms:
-            risks.append(f"the high end of time to first token, {ttft:,.0f} ms, misses the goal")
-        if itl > slo.itl_ms:
-            risks.append(f"the high end of inter-token latency, {itl:,.1f} ms, misses the goal")
-        return risks
+            return split.rejection(instance, "ttft", reason, ttft / slo.ttft_ms)
+        reason = f"{itl:,.1f} ms between tokens without any load, goal {slo.itl_ms:g} ms"
+        return split.rejection(instance, "itl", reason, itl / slo.itl_ms)
 
 
-def copies_per_instance(problem: Problem, instance: InstanceType, image: ServingImage, chips: int) -> int:
-    """Return how many copies an instance holds, by chips and by host memory."""
-    by_memory = instance.host_room_mib // host_memory_mib(problem.model, image)
-    return min(instance.chips // chips, by_memory)
+def cheapest(fleets: Iterable[Fleet]) -> Candidate:
+    """Return the preferred of fleets of one split that cost the same.
+
+    They are looked at in the order of preference among fleets that keep the goals at the high end, so the
+    first that does ends the search.
+
+    Args:
+        fleets: At least one.
+    """
+    options: list[Candidate] = []
+    for fleet in sorted(fleets, key=lambda fleet: (fleet.needed, -fleet.setting.engine.max_sequences)):
+        options += fleet.candidates()
+        if any(not item.goals_at_risk and item.capacity.initial == fleet.needed for item in options):
+            break
+    return min(options, key=preference)
 
 
-def preference(candidate: Candidate) -> tuple[int, int, int, int, int]:
+def preference(candidate: Candidate) -> tuple[bool, int, int, bool, int, int, int]:
     """Return what decides between settings of one instance type.
 
-    Cost first; at equal cost a setting that keeps the goals at the high end of its interval too; then fewer
-    copies, fewer cores, and the larger batch, which absorbs bursts.
+    What may be chosen first, then cost; at equal cost a setting that keeps the goals at the high end of its
+    interval too; then weights as they were published, fewer copies, fewer cores, and the larger batch, which
+    absorbs bursts.
     """
     return (
+        bool(candidate.experimental),
         candidate.instances,
         candidate.goals_at_risk,
+        candidate.quantization != AS_PUBLISHED,
         candidate.capacity.initial,
         candidate.cores_per_copy,
         -candidate.max_sequences,
@@ -287,19 +224,41 @@ def rank(candidates: list[Candidate]) -> tuple[Candidate, ...]:
     return (*priced, *unpriced)
 
 
-def dominated(candidate: Candidate, best: Candidate) -> Rejection:
-    """Return why a split that meets the goals is not the one taken on its instance type."""
+def not_chosen(candidate: Candidate) -> Rejection:
+    """Return why an experimental candidate is not chosen.
+
+    Args:
+        candidate: What would meet the goals.
+    """
+    fleet = f"{count(candidate.instances, 'instance')}, {count(candidate.capacity.initial, 'copy')}"
+    return Rejection(
+        instance_type=candidate.instance_type,
+        code="image" if "must be built" in candidate.experimental else "timing",
+        reason=f"would meet the goals with {fleet} of {count(candidate.cores_per_copy, 'core')}, but "
+        f"{candidate.experimental}",
+    )
+
+
+def dominated(
+    instance: InstanceType, split: Split, candidate: Candidate, taken: Split, best: Candidate
+) -> Rejection:
+    """Return why a split that meets the goals is not the one taken on its instance type.
+
+    Args:
+        instance: The instance type.
+        split: The split that is not taken.
+        candidate: What it would come to.
+        taken: The split that is taken.
+        best: What that comes to.
+    """
 
     def needs(item: Candidate) -> str:
         fleet = f"{count(item.instances, 'instance')}, {count(item.capacity.initial, 'copy')}"
         return f"{fleet} of {count(item.cores_per_copy, 'core')}"
 
-    return Rejection(
-        instance_type=candidate.instance_type,
-        tensor_parallel=candidate.parallelism.tensor,
-        code="dominated",
-        reason=f"meets the goals with {needs(candidate)}, where tensor parallel {best.parallelism.tensor} "
-        f"takes {needs(best)}",
+    takes = "takes as few" if needs(candidate) == needs(best) else f"takes {needs(best)}"
+    return split.rejection(
+        instance, "dominated", f"meets the goals with {needs(candidate)}, where {taken.name} {takes}"
     )
 
 
@@ -311,9 +270,18 @@ def count(number: int, noun: str) -> str:
 
 def merge(rejections: list[Rejection]) -> list[Rejection]:
     """Return rejections of an instance type; where all have one code, one that names the degrees."""
-    codes = {rejection.code for rejection in rejections}
-    if len(rejections) < 2 or len(codes) > 1:
+    splits = [item for item in rejections if item.tensor_parallel is not None]
+    if len(splits) < 2 or len(splits) < len(rejections) or len({item.code for item in splits}) > 1:
         return rejections
-    tried = ", ".join(str(rejection.tensor_parallel) for rejection in rejections)
-    best = min(rejections, key=lambda item: (item.miss, -(item.tensor_parallel or 0)))
-    return [replace(best, tensor_parallel=None, reason=f"at tensor parallel {tried}; best: {best.reason}")]
+    tried = ", ".join(dict.fromkeys(str(item.tensor_parallel) for item in splits))
+    best = min(splits, key=lambda item: (item.miss, -(item.tensor_parallel or 0)))
+    stages = any((item.pipeline_parallel or 1) > 1 for item in splits)
+    with_stages = " with and without pipeline stages" if stages else ""
+    return [
+        replace(
+            best,
+            tensor_parallel=None,
+            pipeline_parallel=None,
+            reason=f"at tensor parallel {tried}{with_stages}; best: {best.reason}",
+        )
+    ]

@@ -1,67 +1,105 @@
-"""How long one copy's decode step and prefill take."""
+"""How long one copy's decode step and prefill take, and how sure that is."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tokenmill.core.coefficients import coefficients
 from tokenmill.core.engine_timing import EngineTiming
-from tokenmill.core.model_spec import DTYPE_BYTES
-from tokenmill.planner.memory import kv_bytes_per_token_per_core, kv_room_tokens
-from tokenmill.planner.terms import (
-    GPU_LINK_GB_S,
-    NEURON_LINK_GB_S,
-    CopyShape,
-    gpu_decode_terms,
-    neuron_decode_terms,
-    prefill_terms,
-    weigh,
+from tokenmill.planner.memory import kv_room_tokens
+from tokenmill.planner.performance import gpu, neuron
+from tokenmill.planner.performance.fitted import half_width
+from tokenmill.planner.performance.gpu_columns import GpuDeployment, GpuLoad, GpuSplit, gpu_deployment
+from tokenmill.planner.performance.neuron_columns import (
+    NXDI,
+    SERVED_SOFTWARE,
+    Compilation,
+    NeuronDeployment,
+    Prompts,
+    neuron_deployment,
 )
 
 if TYPE_CHECKING:
-    from tokenmill.core.coefficients import TimingFits
+    from collections.abc import Sequence
+
     from tokenmill.core.instances import Accelerator
     from tokenmill.core.model_spec import ModelSpec
 
-FP8_SPEED_UP = 2
+GPU_ENGINE = "vllm"
+TYPICAL_SEQUENCES = 8
+TYPICAL_CONTEXT = 4096
+TYPICAL_ANSWER = 256
+CLAUSES = {
+    "shape": "no model of this architecture and size was measured",
+    "architecture": "no model of this architecture was measured",
+    "software": "nothing was measured with this serving software",
+    "engine": "nothing was measured with this serving engine",
+    "shape cores software": "this model was measured on other degrees or software only",
+    "architecture engine": "this architecture was measured with other engines only",
+    "architecture engine version": "this architecture was measured with other versions only",
+    "quantization chip": "this weight format was not measured on this chip",
+    "paired": "Trainium2 was measured too little",
+    "experts": "mixtures of experts scatter on NeuronCores",
+    "tensor": "this tensor-parallel degree was not measured",
+    "ranks": "no copy of so many GPUs was measured",
+    "sequences": "no batch of this size was measured",
+    "concurrency": "no load of so many requests was fitted",
+    "context_tokens": "no sequences of this length were measured",
+    "prompt_tokens": "no prompts of this length were measured",
+    "input_tokens": "no prompts of this length were measured",
+    "output_tokens": "no answers of this length were measured",
+}
+"""What the names of unmeasured things mean, as clauses for a reader."""
 
 
-def copy_shape(model: ModelSpec, accelerator: Accelerator, tensor: int, sequences: int) -> CopyShape:
-    """Return what one core of a copy holds, reads and computes.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uncertainty:
+    """The 80 % interval around a predicted time, as ratios of it.
+
+    Args:
+        low: Low end over the prediction.
+        high: High end over the prediction.
+        extrapolated: Where the prediction leaves what was measured, a clause each; empty where it does not.
+    """
+
+    low: float
+    high: float
+    extrapolated: tuple[str, ...]
+
+
+def uncertainty(
+    model: ModelSpec,
+    accelerator: Accelerator,
+    tensor: int,
+    phase: str,
+    *,
+    sequences: int = TYPICAL_SEQUENCES,
+    context_tokens: int = TYPICAL_CONTEXT,
+) -> Uncertainty:
+    """Return how far a measured time may lie from the predicted one.
 
     Args:
         model: The model.
         accelerator: The chip.
         tensor: Cores that share each layer.
-        sequences: Sequences that run together; with experts, more sequences touch more of them.
+        phase: "decode" or "prefill".
+        sequences: Sequences that run together.
+        context_tokens: Longest sequence, in tokens.
     """
-    embedding = model.vocab_size * model.hidden_size
-    read = _touched_weight_bytes(model, sequences) - model.embedding_bytes
-    output = embedding * DTYPE_BYTES[model.dtype]
-    fast = FP8_SPEED_UP if model.quantization == "fp8" else 1
-    return CopyShape(
-        layers=model.layers,
-        hidden_size=model.hidden_size,
-        attention_width=model.attention_heads * model.head_dim,
-        tensor=tensor,
-        read_bytes=(read + output) / tensor,
-        compute_weights=(model.active_parameters - model.embedding_parameters) / tensor,
-        kv_bytes_per_token=kv_bytes_per_token_per_core(model, tensor),
-        bandwidth=accelerator.bandwidth_gb_s * 1e9 / accelerator.cores_per_chip,
-        flops=accelerator.bf16_tflops * 1e12 * fast / accelerator.cores_per_chip,
-        fast_interconnect=accelerator.fast_interconnect,
+    document = coefficients().of(accelerator.kind, phase)
+    reasons: Sequence[str]
+    if accelerator.kind == "neuron":
+        reasons = neuron.unmeasured(_compiled(model, accelerator, tensor, sequences, context_tokens), document)
+    else:
+        reasons = gpu.unmeasured(_loaded(model, accelerator, tensor, sequences, context_tokens), document)
+    half = half_width(reasons, document)
+    return Uncertainty(
+        low=math.exp(-half),
+        high=math.exp(half),
+        extrapolated=tuple(dict.fromkeys(CLAUSES[reason] for reason in reasons)),
     )
-
-
-def _touched_weight_bytes(model: ModelSpec, sequences: int) -> float:
-    """Bytes of the weights that a step over so many sequences reads, experts drawn evenly."""
-    if not model.experts:
-        return model.weight_bytes
-    missed = (1 - model.experts_per_token / model.experts) ** sequences
-    one = model.experts_per_token / model.experts
-    experts = (model.weight_bytes - model.active_weight_bytes) / (1 - one)
-    return model.weight_bytes - experts * missed
 
 
 def static_engine(
@@ -79,15 +117,16 @@ def static_engine(
         sequences: Compiled batch.
         context_tokens: Compiled sequence length, in tokens.
     """
-    fits = coefficients().of(accelerator.kind)
-    shape = copy_shape(model, accelerator, tensor, sequences)
-    terms = neuron_decode_terms(shape, sequences, sequences * context_tokens)
-    base, per_token = _prefill_line(shape, fits, NEURON_LINK_GB_S, context_tokens)
+    fits = coefficients()
+    whole = _compiled(model, accelerator, tensor, sequences, context_tokens)
+    token = _compiled(model, accelerator, tensor, sequences, context_tokens, prompt_tokens=1)
+    least, most = neuron.prefill_ms(token, fits.neuron_prefill), neuron.prefill_ms(whole, fits.neuron_prefill)
+    per_token = (most - least) / max(1, context_tokens - 1)
     return EngineTiming(
-        step_base_ms=_digits(weigh(terms, fits.decode.coefficients)),
+        step_base_ms=_digits(neuron.decode_ms(whole, fits.neuron_decode)),
         step_per_sequence_ms=0.0,
         step_per_kv_token_ms=0.0,
-        prefill_base_ms=_digits(base),
+        prefill_base_ms=_digits(max(0.0, least - per_token)),
         prefill_per_token_ms=_digits(per_token),
         prefill_buckets=(context_tokens,),
         max_sequences=sequences,
@@ -105,18 +144,20 @@ def paged_engine(
         accelerator: The chip.
         tensor: Cores that share each layer.
         sequences: Most sequences that run together.
-        context_tokens: Longest sequence, in tokens; the prefill line is taken at this length.
+        context_tokens: Longest sequence, in tokens; what windows and constant states save is taken there.
     """
-    fits = coefficients().of(accelerator.kind)
-    shape = copy_shape(model, accelerator, tensor, sequences)
-    factors = fits.decode.coefficients
-    empty = weigh(gpu_decode_terms(shape, 0, 0), factors)
-    base, per_token = _prefill_line(shape, fits, GPU_LINK_GB_S, context_tokens)
+    fits = coefficients()
+    deployment = _loaded(model, accelerator, tensor, sequences, context_tokens)
+    base, per_sequence, per_byte = gpu.step_line(deployment, sequences, fits.gpu_decode)
+    alone = _loaded(model, accelerator, tensor, 1, context_tokens)
+    token = _loaded(model, accelerator, tensor, 1, 1)
+    whole, least = (gpu.first_token_ms(item, fits.gpu_first_token) for item in (alone, token))
+    per_token = (whole - least) / max(1, context_tokens - 1)
     return EngineTiming(
-        step_base_ms=_digits(empty),
-        step_per_sequence_ms=_digits(weigh(gpu_decode_terms(shape, 1, 0), factors) - empty),
-        step_per_kv_token_ms=_digits(weigh(gpu_decode_terms(shape, 0, 1), factors) - empty),
-        prefill_base_ms=_digits(base),
+        step_base_ms=_digits(base),
+        step_per_sequence_ms=_digits(per_sequence),
+        step_per_kv_token_ms=_digits(per_byte * model.kv_bytes(context_tokens) / context_tokens),
+        prefill_base_ms=_digits(max(0.0, least - per_token)),
         prefill_per_token_ms=_digits(per_token),
         prefill_buckets=(),
         max_sequences=sequences,
@@ -124,10 +165,29 @@ def paged_engine(
     )
 
 
-def _prefill_line(shape: CopyShape, fits: TimingFits, link_gb_s: float, tokens: int) -> tuple[float, float]:
-    factors = fits.prefill.coefficients
-    base = weigh(prefill_terms(shape, 0, link_gb_s), factors)
-    return base, (weigh(prefill_terms(shape, tokens, link_gb_s), factors) - base) / tokens
+def _compiled(
+    model: ModelSpec,
+    accelerator: Accelerator,
+    tensor: int,
+    sequences: int,
+    context_tokens: int,
+    prompt_tokens: int | None = None,
+) -> NeuronDeployment:
+    # Trainium2 is served by AWS's own backend, the older chips by optimum-neuron's
+    software = NXDI if accelerator.cores_in_logical > 1 else SERVED_SOFTWARE
+    compiled = Compilation(
+        tensor=tensor, sequences=sequences, context_tokens=context_tokens, software=software
+    )
+    prompts = Prompts(calls=1, prompts=1, tokens=prompt_tokens or context_tokens)
+    return neuron_deployment(model, accelerator, compiled, prompts)
+
+
+def _loaded(
+    model: ModelSpec, accelerator: Accelerator, tensor: int, sequences: int, context_tokens: int
+) -> GpuDeployment:
+    split = GpuSplit(ranks=tensor, engine=GPU_ENGINE)
+    load = GpuLoad(concurrency=sequences, input_tokens=context_tokens, output_tokens=TYPICAL_ANSWER)
+    return gpu_deployment(model, accelerator, split, load)
 
 
 def _digits(value: float) -> float:

@@ -1,0 +1,89 @@
+"""Which quotas an assembly needs, by the names of Service Quotas.
+
+Sources: the doctor's table for SageMaker; "Amazon VPC quotas" and "Lambda quotas" for names, their codes as
+public quota checkers use them (L-0263D0A3, L-F678F1CE, L-B99A9384);
+"Quotas for the bedrock-runtime endpoint" (Amazon Bedrock User Guide) for the names of the token quotas.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tokenmill.cost.assembly import NotKnownError
+from tokenmill.cost.endpoints import ENDPOINT, fleets
+from tokenmill.cost.report import QuotaNeed
+from tokenmill.doctor.quotas import endpoint_quota_code, endpoint_quota_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tokenmill.cost.assembly import CostStack
+
+COUNTED = {
+    "AWS::EC2::EIP": ("ec2", "EC2-VPC Elastic IPs", "L-0263D0A3", "5 by default"),
+    "AWS::EC2::VPC": ("vpc", "VPCs per Region", "L-F678F1CE", "5 by default"),
+}
+CONCURRENCY = ("lambda", "Concurrent executions", "L-B99A9384")
+UNRESERVED = 100
+"""Lambda keeps this much unreserved: "Configuring reserved concurrency for a function" (AWS Lambda)."""
+
+
+def quotas_of(stacks: Iterable[CostStack]) -> tuple[QuotaNeed, ...]:
+    """Return the quotas that count resources and instances, summed over stacks of a region.
+
+    Args:
+        stacks: The assembly's templates.
+    """
+    floor: dict[tuple[str, str, str, str], float] = {}
+    most: dict[tuple[str, str, str, str], float] = {}
+    notes: dict[tuple[str, str, str, str], str] = {}
+
+    def need(key: tuple[str, str, str, str], low: float, high: float, note: str = "") -> None:
+        floor[key] = floor.get(key, 0.0) + low
+        most[key] = most.get(key, 0.0) + high
+        notes[key] = note
+
+    for stack in stacks:
+        for endpoint in stack.of_type(ENDPOINT):
+            try:
+                found = fleets(endpoint, stack)
+            except NotKnownError:
+                continue  # the line of its instances says why nothing is known
+            for fleet in found:
+                if fleet.instance_type:
+                    name, code = (
+                        endpoint_quota_name(fleet.instance_type),
+                        endpoint_quota_code(fleet.instance_type),
+                    )
+                    need(("sagemaker", name, code, stack.region), fleet.floor, fleet.most)
+        for kind, (service, name, code, note) in COUNTED.items():
+            count = sum(1 for _ in stack.of_type(kind))
+            if count:
+                need((service, name, code, stack.region), count, count, note)
+        reserved = _reserved(stack)
+        if reserved:
+            note = f"functions reserve it, and {UNRESERVED} must stay unreserved"
+            need((*CONCURRENCY, stack.region), reserved, reserved, note)
+    return tuple(
+        QuotaNeed(
+            service=key[0],
+            name=key[1],
+            code=key[2],
+            region=key[3],
+            at_floor=floor[key] + (UNRESERVED if key[:3] == CONCURRENCY else 0),
+            at_most=most[key] + (UNRESERVED if key[:3] == CONCURRENCY else 0),
+            note=notes[key],
+        )
+        for key in sorted(floor)
+    )
+
+
+def _reserved(stack: CostStack) -> float:
+    total = 0.0
+    for function in stack.of_type("AWS::Lambda::Function"):
+        if "ReservedConcurrentExecutions" in function.properties:
+            try:
+                total += function.number("ReservedConcurrentExecutions")
+            except NotKnownError:
+                continue  # a value of the deployment's reserves at least nothing
+    return total
