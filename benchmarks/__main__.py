@@ -50,13 +50,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="runs per figure (median is printed)")
     parser.add_argument("--skip-up", action="store_true", help="leave the local cloud out")
+    parser.add_argument("--planner", action="store_true", help="the planner's figures only")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     adopt_orphans()
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("measuring", total=None)
-        figures = [*_synth_figures(options.rounds), *_python_figures(options.rounds)]
-        if not options.skip_up:
+        figures = [] if options.planner else _synth_figures(options.rounds)
+        figures += _python_figures(options.rounds)
+        if not options.skip_up and not options.planner:
             progress.update(task, description="local cloud")
             figures += _up_figures()
     if options.json:
@@ -124,6 +126,23 @@ def _python_figures(rounds: int) -> list[Figure]:
         Figure(
             "tokenmill plan", median_cpu([PYTHON, "-c", _COMMAND, "plan", "chat", "--json"]), 0.8, "CPU s"
         ),
+        *_planner_figures(),
+    ]
+
+
+def _planner_figures() -> list[Figure]:
+    command = [PYTHON, "-m", "benchmarks.planner"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "constructs"), str(ROOT / "lambda")]),
+    }
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    document = json.loads(done.stdout)
+    search = document["search"]
+    return [
+        Figure("full search, the dearest of three", search["seconds"], 1.0, "CPU s"),
+        Figure("full search, memory of the process", search["mib"], 200, "MiB"),
+        *(Figure(name, value, 20, "us each") for name, value in document["prediction"].items()),
     ]
 
 

@@ -141,9 +141,9 @@ def test_a_plan_s_chosen_candidate_becomes_what_is_served() -> None:
             "RTX-PRO-6000, B200, B300, GB200, but ml.inf2.24xlarge has Inferentia2; leave image out, or give an instance type that it runs on",
         ),
         (
-            {"pipeline_parallel": 4},
-            "tensor_parallel is 4 times pipeline_parallel 4, but ml.inf2.24xlarge has 12 cores; give 12 or "
-            "less, or a larger instance type",
+            {"instance_type": "ml.g6.12xlarge", "pipeline_parallel": 4},
+            "tensor_parallel is 4 times pipeline_parallel 4, but ml.g6.12xlarge has 4 cores; give 4 or less, "
+            "or a larger instance type",
         ),
         (
             {"tensor_parallel": 2, "pipeline_parallel": 2},
