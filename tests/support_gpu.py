@@ -68,6 +68,7 @@ def row(**changed: str) -> dict[str, str]:
     plain = {
         "id": "1",
         "model": "Llama-3.1-8B",
+        "hf_id": "",
         "accelerator": "H100",
         "tp_degree": "2",
         "concurrency": "4",

@@ -140,6 +140,13 @@ def test_show_marks_what_is_missing_and_names_the_sources() -> None:
     assert "L40S" not in text
 
 
+def test_show_refuses_a_region_that_no_catalog_knows() -> None:
+    """A table without one price would look like an answer."""
+    assert "region 'mars' has neither images nor prices in the catalogs" in failure(
+        "show", "--region", "mars"
+    )
+
+
 def test_show_marks_an_old_price() -> None:
     """The us-east-1 price of inf2 is of April 2025."""
     text = run("show", "--family", "inf2").stdout

@@ -3,40 +3,25 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from support_fake_aws import AwsError
-from support_verify import only, probe
+from support_verify import answering, created, described, only, probe
 from tokenmill.core.instances import instance_type
 from tokenmill.core.plan import Plan
-from tokenmill.local.event_stream import encode_message
-from tokenmill.verification import Verdict, planned_lines
+from tokenmill.verification import Verdict, planned_load
 from tokenmill.verification.line import Deployment
 from tokenmill.verification.lines import FOOTPRINTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from http.server import BaseHTTPRequestHandler
-
     from support_fake_aws import Resources
 
 ROOT = Path(__file__).parents[2]
 PRICED = FOOTPRINTS[Deployment.PLANNED_ENDPOINT].instance
 EMPTY = {"SM_ON_ALLOW_NON_CACHED_MODEL": ""}
-
-
-def described(resources: Resources, **more: Any) -> None:
-    """Let a component be described with more than its status."""
-    real = resources.fake.answers["sagemaker", "DescribeInferenceComponent"]
-    resources.fake.answers["sagemaker", "DescribeInferenceComponent"] = lambda p: {**real(p), **more}
-
-
-def created(resources: Resources) -> list[dict[str, Any]]:
-    return [p for _, operation, p in resources.fake.calls if operation == "CreateInferenceComponent"]
 
 
 def memory_of(parameters: dict[str, Any]) -> int:
@@ -126,27 +111,6 @@ def test_an_empty_value_is_seen_in_the_command_of_a_container_that_serves(
     assert only(probe(tmp_path, "empty-environment-value")).verdict is verdict
 
 
-@pytest.mark.parametrize(
-    ("status", "reason", "verdict"),
-    [
-        ("InService", "", Verdict.HOLDS),
-        ("Failed", "the driver is too old", Verdict.FAILS),
-        ("Failed", "InsufficientInstanceCapacity", Verdict.UNCLEAR),
-    ],
-)
-def test_the_gpu_image_is_served_on_its_host_image(
-    resources: Resources, tmp_path: Path, status: str, reason: str, verdict: Verdict
-) -> None:
-    resources.status["copy"] = status
-    described(resources, FailureReason=reason)
-    assert only(probe(tmp_path, "gpu-image-driver")).verdict is verdict
-    (asked,) = created(resources)
-    assert asked["Specification"]["Container"]["Environment"]["OPTION_TENSOR_PARALLEL_DEGREE"] == "1"
-    config = next(p for _, operation, p in resources.fake.calls if operation == "CreateEndpointConfig")
-    assert config["ProductionVariants"][0]["InferenceAmiVersion"] == "al2023-ami-sagemaker-inference-gpu-4-1"
-    assert resources.left == set()
-
-
 def planned(folder: Path, *, instance: str = PRICED, **candidate: float) -> Plan:
     """Write this repository's plan with some numbers changed."""
     document = json.loads((ROOT / "chat.plan.json").read_text(encoding="utf-8"))
@@ -155,37 +119,9 @@ def planned(folder: Path, *, instance: str = PRICED, **candidate: float) -> Plan
     return Plan.read(folder / "chat.plan.json")
 
 
-def answering(*, first: float = 0.0, between: float = 0.0) -> Callable[[BaseHTTPRequestHandler], None]:
-    """A container that streams four tokens of an answer after its role, each in an event of its own."""
-
-    def part(delta: dict[str, str]) -> bytes:
-        data = f"data: {json.dumps({'choices': [{'delta': delta}]})}\n\n".encode()
-        kind = {":message-type": "event", ":event-type": "PayloadPart"}
-        return encode_message({**kind, ":content-type": "application/octet-stream"}, data)
-
-    def chunk(data: bytes) -> bytes:
-        return b"%x\r\n%s\r\n" % (len(data), data)
-
-    def answer(request: BaseHTTPRequestHandler) -> None:
-        request.send_response(200)
-        request.send_header("Content-Type", "application/vnd.amazon.eventstream")
-        # As AWS does: of a body that is not chunked, the client would read 64 KiB before its first event.
-        request.send_header("Transfer-Encoding", "chunked")
-        request.end_headers()
-        request.wfile.write(chunk(part({"role": "assistant"})))
-        time.sleep(first)
-        for _ in range(4):
-            request.wfile.write(chunk(part({"content": "word"})))
-            request.wfile.flush()
-            time.sleep(between)
-        request.wfile.write(chunk(b""))
-
-    return answer
-
-
 @pytest.fixture
 def few(resources: Resources, monkeypatch: pytest.MonkeyPatch) -> Resources:
-    monkeypatch.setattr(planned_lines, "REQUESTS", 4)
+    monkeypatch.setattr(planned_load, "REQUESTS", 4)
     resources.fake.answers["cloudwatch", "GetMetricStatistics"] = lambda _: {
         "Datapoints": [{"Maximum": 61.0}, {"Maximum": 72.5}]
     }
@@ -250,13 +186,25 @@ def test_both_latencies_have_to_lie_in_the_plan_s_intervals(
     assert 30 <= evidence.observations["itl_ms"]["measured"] < 60_000
 
 
+def test_the_planned_copy_has_the_variables_that_its_split_needs(few: Resources, tmp_path: Path) -> None:
+    planned(tmp_path)
+    path = tmp_path / "chat.plan.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["candidates"][0]["environment"] = {"OPTION_OF_THE_PLAN": "1"}
+    path.write_text(json.dumps(document), encoding="utf-8")
+    probe(tmp_path, "planned-start")
+    (asked,) = created(few)
+    assert asked["Specification"]["Container"]["Environment"]["OPTION_OF_THE_PLAN"] == "1"
+
+
 def test_a_load_with_errors_measures_nothing(few: Resources, tmp_path: Path) -> None:
     planned(tmp_path, **WIDE)
     evidence = only(probe(tmp_path, "planned-timing"))
     assert evidence.verdict is Verdict.UNCLEAR
-    assert len(evidence.observations["errors"]) == 4
+    assert len(evidence.observations["errors"]) == 5
+    assert evidence.observations["answers"] == 0
 
 
 @pytest.mark.parametrize(("percent", "value"), [(50, 2.0), (95, 4.0), (100, 4.0), (1, 1.0)])
 def test_a_percentile_is_a_value_that_was_measured(percent: float, value: float) -> None:
-    assert planned_lines._percentile([4.0, 1.0, 3.0, 2.0], percent) == value
+    assert planned_load._percentile([4.0, 1.0, 3.0, 2.0], percent) == value

@@ -243,8 +243,20 @@ def test_fails_with_one_sentence(run: Run, arguments: tuple[str, ...], message: 
 
 
 def test_fails_without_any_model(run: Run) -> None:
-    """The settings say what is missing."""
-    assert "chat.model" in fails(run(*FLAGS))
+    """One sentence with both flags, since either is enough."""
+    assert "name a Bedrock model (--bedrock), an open-weights model (--model)" in fails(run(*FLAGS))
+
+
+def test_fails_on_a_settings_file_that_was_named_and_is_not_there(run: Run) -> None:
+    """Only the default may be absent."""
+    message = fails(run(*FLAGS, *NOVA, "--settings", "nope.toml"))
+    assert "settings file nope.toml does not exist; name one that does" in message
+
+
+def test_goals_that_look_like_seconds_are_noted(run: Run) -> None:
+    """As `tokenmill plan` does."""
+    result = run(*FLAGS, *NOVA, "--ttft-ms", "3")
+    assert "note: slo.ttft_ms = 3 looks like seconds" in result.stdout
 
 
 @pytest.mark.parametrize(

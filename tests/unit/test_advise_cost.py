@@ -151,10 +151,15 @@ def test_at_each_rate_the_cheapest_fleet_counts() -> None:
         ("anthropic.claude-3-7-sonnet-20250219-v1:0", 5, False),
         ("anthropic.claude-3-5-haiku-20241022-v1:0", 1, False),
         ("us.anthropic.claude-opus-4-7", 5, True),
+        ("us.anthropic.claude-opus-4-8", 15, True),
+        ("global.anthropic.claude-sonnet-5", 10, True),
+        ("us.openai.gpt-5.6-sol", 10, False),
+        ("us.openai.gpt-6-sol", 10, True),
+        ("openai.gpt-oss-120b-1:0", 1, False),
     ],
 )
 def test_answers_of_some_models_burn_the_quota_faster(model: str, rate: float, said: bool) -> None:
-    """5 for Claude 3.7 to 4.5; later ones are not documented, which is said."""
+    """5 for Claude 3.7 to 4.5 and 10 for GPT-5.6; later ones were not found documented, which is said."""
     found, note = burndown(model)
     assert found == rate
     assert bool(note) is said
@@ -177,6 +182,10 @@ def test_the_quota_counts_what_is_asked_for_and_what_is_used() -> None:
         (lambda: Need(customization="some"), "customization is 'some'; allowed: none, prompt"),
         (lambda: Need(control=("engin",)), "control is 'engin'; allowed: engine"),
         (lambda: Need(cross_region="all"), "cross_region is 'all'"),
+        (
+            lambda: Need(regions=("us-east-1", "Virginia")),
+            "regions has 'Virginia'; each must",
+        ),
         (lambda: Need(operations="yes"), "operations is 'yes'"),
         (lambda: Traffic(shape="calm"), "traffic shape is 'calm'"),
         (lambda: Traffic(hours_per_month=800), "hours_per_month is 800; it must be 0.1 to 730 hours"),

@@ -14,6 +14,7 @@ from tokenmill.core.plan import Rejection
 from tokenmill.core.workload import Limits, Workload
 from tokenmill.planner.advise import Need, Traffic, UnitCapacity, Usage
 from tokenmill.planner.advise.options import BASE, IMPORT, ON_DEMAND, PROVISIONED
+from tokenmill.planner.advise.words import breaks
 
 if TYPE_CHECKING:
     from tokenmill.planner.advise import Advice
@@ -117,7 +118,7 @@ def test_without_any_price_nothing_is_recommended() -> None:
     assert advice.recommendation == ""
     assert advice.best is None
     assert advice.confidence == "none"
-    assert "meet every need, but none has a price" in advice.verdict
+    assert "options that meet every need: 2, but none has a price; give --token-price" in advice.verdict
     assert advice.ranked[0].even_usd_per_hour is None
     assert advice.lines == ()
 
@@ -131,6 +132,19 @@ def test_a_close_call_is_said_with_what_would_decide() -> None:
     assert "too close to call against Bedrock on demand" in advice.verdict
     assert "measure one copy" in advice.decides
     assert "count prompt and answer tokens" in advice.decides
+    assert advice.decides.endswith(
+        "until then Bedrock on demand risks least: 4,037 USD a month at the worst, SageMaker on L40S 4,380"
+    )
+
+
+def test_a_fleet_that_ends_is_no_break_even() -> None:
+    """Four instances carry 16 requests/s; above them nothing is cheaper, there are just too few."""
+    made = a_plan(candidate(), limits=Limits(max_instances=4))
+    advice = ask(made, bedrock_model=NOVA, token_price=TOKENS)
+    assert advice.carried == 16.0
+    assert not [item for item in advice.break_evens if item.direction == "above"]
+    said = "above 16 requests/s SageMaker on L40S needs more instances than limits.max_instances allows"
+    assert said in breaks(advice)
 
 
 def test_equal_prices_are_decided_by_the_way_of_working() -> None:
@@ -243,7 +257,7 @@ def test_a_date_of_withdrawal_is_noted() -> None:
 
 
 def test_accelerators_that_cannot_are_rejected_with_the_planner_s_reason() -> None:
-    """The first reason of each accelerator without a candidate, but not that another split is better."""
+    """What came nearest says why: not that another split is better, nor that a small type is too small."""
     made = a_plan(
         candidate(),
         rejections=(
@@ -251,10 +265,15 @@ def test_accelerators_that_cannot_are_rejected_with_the_planner_s_reason() -> No
             Rejection(instance_type="ml.inf2.24xlarge", code="dominated", reason="another split is cheaper"),
             Rejection(instance_type="ml.inf2.xlarge", code="memory", reason="does not fit"),
             Rejection(instance_type="ml.inf2.8xlarge", code="memory", reason="does not fit either"),
+            Rejection(instance_type="ml.trn1.2xlarge", code="memory", reason="does not fit"),
+            Rejection(instance_type="ml.trn1.32xlarge", code="itl", reason="far too slow", miss=3.0),
+            Rejection(instance_type="ml.trn1n.32xlarge", code="itl", reason="a little too slow", miss=1.1),
+            Rejection(instance_type="ml.inf2.48xlarge", code="memory", reason="is 1 GiB short"),
         ),
     )
     advice = ask(made)
-    assert rejected(advice)["sagemaker-inferentia2"] == "ml.inf2.xlarge: does not fit"
+    assert rejected(advice)["sagemaker-inferentia2"] == "ml.inf2.48xlarge: is 1 GiB short"
+    assert rejected(advice)["sagemaker-trainium1"] == "ml.trn1n.32xlarge: a little too slow"
     assert "sagemaker-l40s" not in rejected(advice)
 
 
@@ -284,12 +303,14 @@ def test_scale_to_zero_is_noted_where_it_matters() -> None:
 
 def test_prices_that_were_used_are_listed_with_source_and_date() -> None:
     """Only of tiers that were compared."""
-    advice = ask(GPU, bedrock_model=NOVA)
+    advice = ask(GPU, bedrock_model=NOVA, usage=Usage(cached_share=0.5))
     listed = {item.what: (item.usd, item.per, item.date) for item in advice.prices}
     assert listed["amazon.nova-lite-v1:0 standard input"] == (0.06, "million tokens", "2026-11-11")
     assert listed["amazon.nova-lite-v1:0 standard cache read"][0] == 0.015
     assert (3.0, "hour", "2026-08-17") in listed.values()
     assert not any("batch" in what for what in listed)
+    without = [item.what for item in ask(GPU, bedrock_model=NOVA).prices]
+    assert not any("cache" in what for what in without)
 
 
 def test_neither_model_is_nothing_to_compare() -> None:

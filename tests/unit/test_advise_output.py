@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html.parser
+import os
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 from xml.etree import ElementTree
 
 import pytest
 
 from support_advise import NOVA, QWEN32, TOKENS, a_plan, ask, candidate
 from tokenmill.core.errors import TokenmillError
-from tokenmill.core.workload import Parallelism, Workload
+from tokenmill.core.workload import Parallelism, Slo, Workload
 from tokenmill.planner.advise import Need, Traffic, UnitCapacity, Usage
 from tokenmill.planner.advise.charts import write_png
 from tokenmill.planner.advise.code import code, code_problem
 from tokenmill.planner.advise.page import page, svg
-from tokenmill.planner.advise.picture import COLOURS, picture, short, spread, ticks
+from tokenmill.planner.advise.picture import COLOURS, Mark, levelled, picture, short, spread, ticks
 from tokenmill.planner.advise.record import record
 from tokenmill.planner.advise.words import breaks, money, monthly_cost, names
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tokenmill.planner.advise import Advice
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -54,7 +56,7 @@ def test_the_record_has_the_parts_of_a_decision() -> None:
     ]
     assert "- date: 2026-11-22" in text
     assert "| SageMaker on L40S | 2,190 |" in text
-    assert "no price; even at 3.00 an hour" in text
+    assert "no price; cheapest below 3.00 an hour" in text
     assert "Source: Service tiers for optimizing performance and cost" in text
     assert "| amazon.nova-lite-v1:0 standard input | 1.00 per million tokens |" in text
     assert "| yours |" in text
@@ -262,6 +264,45 @@ def test_a_fleet_can_be_cheaper_at_first_and_for_good_later() -> None:
     )
     (said,) = [line for line in breaks(advice) if line.startswith("above 2.17 requests/s")]
     assert "cheaper at first, for good above 4.34, since fleets grow by whole instances" in said
+
+
+def test_an_interval_without_an_end_says_so() -> None:
+    """At the worst of both bands the other option never gets cheaper."""
+    even = dataclasses.replace(both().break_evens[0], earliest=0.25, latest=None)
+    (said,) = [
+        line for line in breaks(dataclasses.replace(both(), break_evens=(even,))) if "is cheaper" in line
+    ]
+    assert "(interval 0.25 to never)" in said
+
+
+def test_labels_of_near_marks_do_not_cover_each_other() -> None:
+    """Each stands a line above the one that would be in its way; where there is no room, at its point."""
+    shown = picture(both())
+    assert shown is not None
+    rates = [1 + 0.001 * number for number in range(8)]
+    crowd = tuple(Mark(rate=rate, usd=1000.0, label="") for rate in rates)
+    levels = [mark.level for mark in levelled(dataclasses.replace(shown, marks=crowd))]
+    assert levels == [0, 1, 2, 3, 4, 5, 0, 0]
+
+
+def test_bands_and_rings_are_explained_in_the_drawing() -> None:
+    """Nobody has to guess what a band is."""
+    assert ">bands: intervals; rings: break-even points</text>" in page(both())
+
+
+def test_a_long_verdict_leaves_the_line_below_it_free() -> None:
+    """The chart begins lower for each further line of the title."""
+    drawn = []
+    with mock.patch("matplotlib.figure.Figure.text", lambda _, x, y, text, **__: drawn.append((text, y))):
+        for verdict in ("short", "a verdict of three lines " * 10):
+            write_png(dataclasses.replace(both(), verdict=verdict), Path(os.devnull))
+    heights = [y for text, y in drawn if "in the peak hour" in text]
+    assert heights[0] - heights[1] == pytest.approx(2 * 0.034)
+
+
+def test_the_record_names_inputs_that_look_like_a_mistake() -> None:
+    """Seconds for milliseconds, so that who reads the record sees it too."""
+    assert "- to check: slo.ttft_ms = 2 looks like seconds" in record(both(slo=Slo(ttft_ms=2, itl_ms=1.5)))
 
 
 def test_the_png_is_small_and_always_the_same(tmp_path: Path) -> None:

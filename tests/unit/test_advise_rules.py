@@ -16,6 +16,10 @@ from tokenmill.planner.advise.rules import RULES
 
 GPU = a_plan(candidate())
 OTHER = dataclasses.replace(model("Qwen__Qwen3-8B"), architecture="BloomForCausalLM")
+LLAMA_4 = dataclasses.replace(OTHER, architecture="Llama4ForConditionalGeneration")
+OSS = model("openai__gpt-oss-20b")
+LARGE = model("Qwen__Qwen3-235B-A22B")
+LONG = dataclasses.replace(model("Qwen__Qwen3-8B"), max_context_tokens=262_144)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +36,11 @@ OTHER = dataclasses.replace(model("Qwen__Qwen3-8B"), architecture="BloomForCausa
             {"bedrock-flex", "bedrock-priority", "bedrock-reserved", "bedrock-batch"},
         ),
         ("import-architecture", {"model": OTHER}, {IMPORT}),
+        ("import-architecture", {"model": LLAMA_4}, {IMPORT}),
         ("import-region", {"region": "eu-west-2", "bedrock_model": "minimax.minimax-m2.5"}, {IMPORT}),
+        ("import-region", {"region": "us-west-2", "bedrock_model": QWEN32, "model": OSS}, {IMPORT}),
+        ("import-size", {"model": LARGE}, {IMPORT}),
+        ("import-size", {"model": LONG}, {IMPORT}),
         ("engine-control", {"need": Need(control=("engine",))}, BEDROCK),
         ("engine-control", {"need": Need(control=("kernel",))}, BEDROCK),
         ("network-isolation", {"need": Need(control=("network-isolation",))}, BEDROCK),
@@ -46,6 +54,11 @@ OTHER = dataclasses.replace(model("Qwen__Qwen3-8B"), architecture="BloomForCausa
         (
             "cross-region-geography",
             {"bedrock_model": "global.amazon.nova-2-lite-v1:0", "need": Need(cross_region="geography")},
+            BASE,
+        ),
+        (
+            "profile-regions",
+            {"bedrock_model": "us.amazon.nova-lite-v1:0", "need": Need(regions=("us-east-1", "us-east-2"))},
             BASE,
         ),
         ("profile-units", {"bedrock_model": "us.amazon.nova-lite-v1:0"}, {PROVISIONED}),

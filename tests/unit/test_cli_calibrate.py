@@ -107,3 +107,16 @@ def test_nonsense_is_refused(run: Callable[..., Result], tmp_path: Path) -> None
     with pytest.raises(TokenmillError, match="looks like seconds"):
         raise failed.exception or AssertionError("it succeeded")
     assert not (tmp_path / "chat.calibration.json").exists()
+
+
+def test_a_correction_that_fits_worse_is_warned_of(run: Callable[..., Result], tmp_path: Path) -> None:
+    """Points that scatter more than they agree."""
+    path = measurements(tmp_path, 1.0)
+    header, *rows = path.read_text().splitlines()
+    fields = [row.split(",") for row in rows]
+    for row, factor in zip(fields, (0.5, 1.0, 1.0, 1.9), strict=True):
+        row[4] = str(float(row[4]) * factor)
+    path.write_text("\n".join([header, *(",".join(row) for row in fields)]) + "\n")
+    shown = run("calibrate", "measured.csv").stdout
+    assert "warning: the points scatter more than the decode factor corrects" in shown
+    assert "prefill factor corrects" not in shown

@@ -176,3 +176,46 @@ def test_the_planner_is_light() -> None:
     seconds, modules = shown.splitlines()
     assert float(seconds) < 0.5
     assert not {"aws_cdk", "jsii", "boto3", "botocore", "numpy", "rich", "typer"} & set(modules.split())
+
+
+def test_no_cell_of_the_table_is_cut_off(run: Callable[..., Result], settings_file: SettingsFile) -> None:
+    """Whatever the terminal's width: a price that ends in dots is no price."""
+    settings_file()
+    shown = run("--instance", "ml.*", "--rps", "200").stdout
+    assert "\u2026" not in shown
+    assert re.search(r"ml\.g6e\.xlarge +\d+ with \d+ x 1 core +bfloat16 ", shown)
+
+
+def test_a_queue_of_the_whole_peak_hour_is_said_so(
+    run: Callable[..., Result], settings_file: SettingsFile
+) -> None:
+    """3,600,000 ms compare with nothing."""
+    settings_file()
+    shown = run("--instance", "ml.g5.xlarge", "--rps", "20").stdout
+    assert "-1 h)" in shown
+    assert "3,600,000" not in shown
+
+
+def test_without_a_settings_file_the_missing_options_are_named(run: Callable[..., Result]) -> None:
+    """Keys of a file that is not there would not help."""
+    failed = run("--model", "Qwen/Qwen3-8B")
+    assert isinstance(failed.exception, SettingsError)
+    assert "missing key chat.region" in str(failed.exception)
+    assert "there is no tokenmill.toml; write it, or give --model, --region, --rps" in str(failed.exception)
+    other = run("--model", "Qwen/Qwen3-8B", "--region", "mars", "--rps", "1", "--input-tokens", "1")
+    whole = ("--output-tokens", "1", "--ttft-ms", "900", "--itl-ms", "50")
+    bad = run("--model", "Qwen/Qwen3-8B", "--region", "mars", "--rps", "1", "--input-tokens", "1", *whole)
+    assert "there is no tokenmill.toml" in str(other.exception)
+    assert str(bad.exception) == "chat.region must be an AWS region such as us-east-1, got 'mars'"
+
+
+def test_a_trace_in_milliseconds_is_warned_of(
+    run: Callable[..., Result], settings_file: SettingsFile
+) -> None:
+    """Its busiest hour has next to no requests."""
+    folder = settings_file().parent
+    rows = "".join(f"{n * 500},300,100\n" for n in range(500))
+    (folder / "t.csv").write_text("arrival_s,input_tokens,output_tokens\n" + rows)
+    shown = run("--trace", "t.csv").stdout
+    assert "warning: the busiest hour of traffic.trace has 0.00222 requests/s" in shown
+    assert "arrival_s is in seconds, not milliseconds" in shown

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import math
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -100,6 +101,13 @@ def test_gaps_of_a_sparse_hour(tmp_path: Path, arrivals: tuple[int, ...], bursti
         (HEADER + "1,1\n", r"line 2 has 2 values for 3 columns"),
         (HEADER + "1,999999999999,1\n", r"column input_tokens .* 0 to 100,000,000, got '999999999999'"),
         (HEADER + "1,0,1\n2,0,1\n", r"has no tokens in input_tokens"),
+        (
+            HEADER + "1,1,1\n1700000000000,1,1\n",
+            r"line 3 column arrival_s must be a number of seconds, got '17000",
+        ),
+        (HEADER + "1,1,1\n2," + "9" * 4000 + ",1\n", r"line 3 column input_tokens .* got '9{40}'$"),
+        (HEADER.strip() + ",arrival_s\n1,1,1,1\n", r"line 1 names arrival_s twice; the first line must name"),
+        (HEADER + "1,1,1\n" * 600 + "\n2,1,x\n", r"line 603 column output_tokens .* got 'x'"),
         (HEADER + "1,1,0\n2,1,0\n", r"has no tokens in output_tokens"),
         (HEADER + f'1,"{"9" * 200_000}",1\n', r"line \d is not CSV \(field larger than field limit"),
         (b"\x1f\x8b\x08\x00broken", r"is a damaged gzip file"),
@@ -118,6 +126,31 @@ def test_fails_for_a_file_that_is_none(tmp_path: Path) -> None:
         read_trace(tmp_path / "none.csv")
     with pytest.raises(TokenmillError, match="is a folder"):
         read_trace(tmp_path)
+
+
+def test_fails_for_a_trace_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small file that unpacks to more than any peak hour has."""
+    monkeypatch.setattr("tokenmill.core.trace.MOST_REQUESTS", 1000)
+    packed = gzip.compress((HEADER + "1,1,1\n" * 2000).encode())
+    with pytest.raises(TokenmillError, match="has more than 1,000 requests; give the busiest day alone"):
+        read_trace(written(tmp_path, packed))
+
+
+def test_rows_out_of_order_are_the_same_trace(tmp_path: Path) -> None:
+    """Over more than one block of rows."""
+    rows = [f"{n * 0.5},{n % 700 + 1},{n % 90 + 1}\n" for n in range(2000)]
+    random.Random(4).shuffle(mixed := list(rows))
+    first = read_trace(written(tmp_path, HEADER + "".join(rows)))
+    second = read_trace(written(tmp_path, HEADER + "".join(mixed), "mixed.csv"))
+    assert replace(first, digest="") == replace(second, digest="")
+
+
+def test_the_busiest_hour_is_found_wherever_it_begins(tmp_path: Path) -> None:
+    """Against counting every hour that begins at a request."""
+    source = random.Random(9)
+    times = sorted(round(source.uniform(0, 20_000), 1) for _ in range(400))
+    found = read_trace(written(tmp_path, HEADER + "".join(f"{time},1,1\n" for time in times)))
+    assert found.requests == max(sum(start <= time < start + 3600 for time in times) for start in times)
 
 
 @settings(max_examples=60, deadline=None)

@@ -276,7 +276,7 @@ def test_fails_for_an_unknown_type_with_the_nearest() -> None:
     """A typing error finds its way back."""
     with pytest.raises(TokenmillError, match=r"'ml.inf2.7xlarge'; nearest known: ml.inf2.xlarge"):
         instance_type("ml.inf2.7xlarge")
-    with pytest.raises(TokenmillError, match="nearest known: ml.g5.12xlarge"):
+    with pytest.raises(TokenmillError, match=r"nearest known: ml\.g5\.\*, "):
         instance_type("%%%")
 
 

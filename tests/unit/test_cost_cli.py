@@ -164,3 +164,14 @@ def test_nothing_of_the_cdk_is_loaded(one: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_a_price_that_nothing_uses_is_told(one: Path) -> None:
+    """A slip in the name would leave the old price in place without a word."""
+    assert "ml.inf2.24large is used by nothing here" in run(one, "--price", "ml.inf2.24large=7").stdout
+    assert "used by nothing" not in run(one, "--price", f"{LARGE}=7").stdout
+
+
+def test_fails_on_a_region_that_is_none(one: Path) -> None:
+    with pytest.raises(TokenmillError, match="--region must be an AWS region such as us-east-1, got 'mars'"):
+        run(one, "--region", "mars")

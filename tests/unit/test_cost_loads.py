@@ -121,7 +121,8 @@ def test_bedrock_costs_by_the_mix_of_tokens_and_needs_a_token_quota(tmp_path: Pa
     assert found.usd_per_million_with_floor == pytest.approx(usd + 1 / 730 / (2 * 3600 * 600) * 1e6)
     (need,) = report.quotas
     assert need.name == "On-demand InvokeModel tokens per minute for amazon.nova-pro-v1:0"
-    assert (need.at_floor, need.at_most) == (0.0, 2 * 60 * 600)
+    assert (need.at_floor, need.at_most) == (0.0, 2 * 60 * (500 + 4 * 100))
+    assert need.note.startswith("72,000 settled, an answer token counting 1; 108,000 reserved while")
 
 
 def test_a_profile_and_a_burndown_make_another_quota(tmp_path: Path) -> None:
@@ -140,6 +141,7 @@ def test_a_missing_price_of_the_floor_leaves_the_whole_of_bedrock_unknown(tmp_pa
 def test_a_bedrock_model_without_a_price_says_so(tmp_path: Path) -> None:
     found = only(bedrock(tmp_path, "acme.unheard-of-v1:0"))
     assert "no price of Bedrock model 'acme.unheard-of-v1:0' is known" in found.note
+    assert found.note.endswith("give yours to tokenmill advise with --token-price input=USD,output=USD")
     away = only(bedrock(tmp_path, "eu.amazon.nova-pro-v1:0"))
     assert away.usd_per_million is None
     assert away.note.startswith("no price of eu.amazon.nova-pro-v1:0 in us-east-1 is known")

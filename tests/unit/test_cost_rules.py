@@ -154,6 +154,8 @@ def test_provisioned_concurrency_counts_memory_and_processor(tmp_path: Path) -> 
 def test_collections_of_a_stack_share_their_floor(tmp_path: Path) -> None:
     collection = resource("AWS::OpenSearchServerless::Collection")
     assert total(tmp_path, A=collection, B=collection) == pytest.approx(2 * 0.24 * HOURS)
+    vector = resource("AWS::OpenSearchServerless::Collection", Type="VECTORSEARCH")
+    assert total(tmp_path, A=collection, B=vector, C=vector) == pytest.approx(4 * 0.24 * HOURS)
 
 
 @pytest.mark.parametrize(

@@ -29,13 +29,18 @@ STATED = {
     # aws-neuron/neuronx-distributed-inference, contrib/models/Trinity/README.md; rounded to billions
     "Trinity-Nano": (6, 0.025),
     "Trinity-Mini": (26, 0.01),
-    # model cards
+    # public tables of exact Hub totals give 405,853,388,800
     "Llama-3.1-405B": (405.853, 0.001),
-    "gpt-oss-120b": (116.83, 0.001),
-    "DeepSeek-V3": (671, 0.01),
-    "MiniMax-M2.5": (229, 0.01),
-    "GLM-5": (744, 0.01),
+    # debaditc/kvfit@bd4ccab, scripts/build_registry.py; Kimi-K2.5 has the text layers of Kimi-K2
+    "gpt-oss-120b": (116.829, 0.001),
     "Kimi-K2.5": (1026.4, 0.01),
+    # deepseek-ai/DeepSeek-V3@0b39205, README_WEIGHTS.md: the main model
+    "DeepSeek-V3": (671, 0.01),
+    # pages that measured it
+    "MiniMax-M2.5": (229, 0.01),
+    # zai-org/GLM-5@1a977a8, README.md
+    "GLM-5": (744, 0.01),
+    # meta-llama/llama-models@038acb9, models/llama4/MODEL_CARD.md
     "Llama-4-Maverick": (400, 0.01),
 }
 

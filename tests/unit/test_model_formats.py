@@ -55,6 +55,7 @@ def saved(config: dict[str, Any], part: str, **quantization: Any) -> float:
         ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "int4", (4 + 32 / 64) / 8),
         ({"quant_method": "bitsandbytes", "bnb_4bit_use_double_quant": True}, "int4", (4 + 8.125 / 64) / 8),
         ({"quant_method": "modelopt", "quant_algo": "FP8"}, "fp8", 1 + 4 / 16384),
+        ({"quant_method": "modelopt", "quant_algo": "MXFP8"}, "fp8", 1 + 1 / 32),
         ({"quant_algo": "NVFP4"}, "nvfp4", 0.5625),
         ({"quant_method": "mxfp4"}, "mxfp4", 0.53125),
     ],
@@ -69,6 +70,7 @@ def test_each_method_has_its_bytes_a_weight(quantization: dict[str, Any], name: 
     ("weights", "name", "each"),
     [
         ({"num_bits": 8, "type": "float", "strategy": "channel"}, "fp8", 1),
+        ({"num_bits": 8, "type": "float", "strategy": "group", "group_size": 32}, "fp8", 1 + 1 / 32),
         ({"num_bits": 8, "type": "int", "strategy": "channel"}, "int8", 1),
         ({"num_bits": 4, "type": "int", "group_size": 32, "symmetric": True}, "int4", (4 + 16 / 32) / 8),
         ({"num_bits": 4, "type": "int", "group_size": 128, "symmetric": False}, "int4", (4 + 20 / 128) / 8),

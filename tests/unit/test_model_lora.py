@@ -21,11 +21,14 @@ def model(name: str = "Llama-3.1-8B") -> ModelSpec:
     return found
 
 
-def test_an_adapter_of_llama_8b_is_as_large_as_peft_prints() -> None:
-    """Rank 8 on queries and values: 3,407,872 trainable parameters; rank 16 on all four: 13,631,488
-    (PEFT's print_trainable_parameters for Llama-3-8B)."""
-    assert lora_parameters(model(), rank=8, targets=("q_proj", "v_proj")) == 3_407_872
-    assert lora_parameters(model(), rank=16) == 13_631_488
+def test_an_adapter_has_its_rank_times_both_sides_of_every_target() -> None:
+    """By hand for Llama-3.1-8B: 32 layers, width 4,096, keys and values 1,024 wide. Logs of PEFT in public
+    code print the same (8,033,669,120 parameters with the first, 8,030,261,248 without)."""
+    square, narrow = 4096 + 4096, 4096 + 1024
+    first = lora_parameters(model(), rank=8, targets=("q_proj", "v_proj"))
+    assert first == 32 * 8 * (square + narrow) == 3_407_872
+    assert model().parameters + first == 8_033_669_120
+    assert lora_parameters(model(), rank=16) == 32 * 16 * 2 * (square + narrow) == 13_631_488
 
 
 def test_bytes_follow_the_type_of_the_adapter() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from support_gpu import COEFFICIENTS, FIRST_TOKEN, MODELS, deployment, model
 from tokenmill.core.errors import TokenmillError
+from tokenmill.core.instances import accelerator_catalog
 from tokenmill.planner.performance.fitted import stack
 from tokenmill.planner.performance.gpu import (
     FIRST_TOKEN_TERMS,
@@ -25,7 +26,7 @@ from tokenmill.planner.performance.gpu import (
     first_token_terms,
     stall_ms,
     stall_terms,
-    step_line,
+    step_curve,
     step_ms,
     step_terms,
     unmeasured,
@@ -224,14 +225,40 @@ def test_no_version_means_the_newest_that_was_measured() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("sequences", [1, 2, 64])
-def test_the_line_of_a_step_is_exact_at_one_and_at_the_most_sequences(name: str, sequences: int) -> None:
-    one = deployment(name, load=(sequences, 2048, 512))
+@pytest.mark.parametrize("sequences", [1, 2, 7, 64, 256])
+def test_the_curve_of_a_step_is_the_step_at_any_number_of_sequences(name: str, sequences: int) -> None:
+    one = deployment(name, load=(sequences, 2048, 512), split=GpuSplit(ranks=4, quantization="fp8"))
 
-    base, each, byte = step_line(one, sequences, COEFFICIENTS)
+    curve = step_curve(one, COEFFICIENTS)
 
-    line = base + each * sequences + byte * sequences * one.kv_bytes
-    assert line == pytest.approx(step_ms(one, COEFFICIENTS))
+    touched = 1 - (1 - curve.expert_share) ** sequences
+    linear = curve.base_ms + curve.sequence_ms * sequences + curve.byte_ms * sequences * one.kv_bytes
+    assert linear + curve.experts_ms * touched == pytest.approx(step_ms(one, COEFFICIENTS))
+
+
+def test_a_dense_model_has_no_experts_to_read() -> None:
+    assert step_curve(deployment(), COEFFICIENTS).experts_ms == 0
+
+
+@pytest.mark.parametrize(
+    ("chip", "quantization", "times"),
+    [
+        ("H100", None, 1),
+        ("H100", "fp8", 2),
+        ("H100", "int4", 1),
+        ("H100", "nvfp4", 2),
+        ("L4", "fp8", 2),
+        ("A10G", "fp8", 1),
+        ("A10G", "int8", 2),
+        ("A100-80GB", "fp8", 1),
+    ],
+)
+def test_a_format_that_a_chip_only_stores_is_computed_in_16_bits(
+    chip: str, quantization: str | None, times: int
+) -> None:
+    peak = accelerator_catalog()[chip].bf16_tflops * 1e12
+
+    assert deployment(chip=chip, split=GpuSplit(quantization=quantization)).flops == times * peak
 
 
 @pytest.mark.parametrize(

@@ -206,9 +206,18 @@ def test_measurements_are_read(tmp_path: Path) -> None:
         (HEADER + "1,100,50,nan,20\n", "line 2 column ttft_ms must be a number above 0, got 'nan'"),
         (HEADER + "1,100,50,80,-1\n", "line 2 column itl_ms must be a number above 0, got '-1'"),
         (HEADER + "1,100,50,80\n", "line 2 column itl_ms must be a number above 0, got ''"),
-        (HEADER + "1.5,100,50,80,1\n", "line 2 column concurrency must be a whole number above 0, got '1.5'"),
-        (HEADER + "1,x,50,80,1\n", "line 2 column input_tokens must be a whole number above 0, got 'x'"),
-        (HEADER + '1,100,"50,80,1\n', r"line \d are not CSV"),
+        (
+            HEADER + "1.5,100,50,80,1\n",
+            "line 2 column concurrency must be a whole number from 1 to 1,000,000, got '1.5'",
+        ),
+        (
+            HEADER + "1,x,50,80,1\n",
+            "line 2 column input_tokens must be a whole number from 1 to 1,000,000, got 'x'",
+        ),
+        (HEADER + '1,100,"50,80,1\n', r"line \d is not CSV"),
+        (HEADER + "1,100,50,80,1,7\n", "line 2 has more values than the first line has columns"),
+        (HEADER + "2000000,100,50,80,1\n", "column concurrency must be a whole number from 1 to 1,000,000"),
+        ("itl_ms," + HEADER + "1,1,100,50,80,1\n", "line 1 names itl_ms twice; keep one column of each"),
         (b"\xff\xfe", "are not text"),
     ],
 )
@@ -309,3 +318,20 @@ def test_a_converted_candidate_is_calibrated_in_its_format(made: Plan) -> None:
     assert target.quantization == "fp8"
     found = calibrated(fp8, target, measured(target, 1.0, 1.0))
     assert found.decode.factor == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["ttft_ms", "itl_ms"])
+def test_fails_where_points_scatter_beyond_any_use(made: Plan, name: str) -> None:
+    """A millionth and a million times the prediction have a sane median, and nothing to say."""
+    points = list(measured(on(made, "ml.inf2.24xlarge"), 1.0, 1.0, count=5))
+    for index, factor in enumerate((1e-6, 1e6)):
+        points[index] = replace(points[index], **{name: getattr(points[index], name) * factor})
+    with pytest.raises(TokenmillError, match=f"column {name} .* scatters .* factor of 30 either way"):
+        calibrate(
+            made,
+            on(made, "ml.inf2.24xlarge"),
+            tuple(points),
+            source="m.csv",
+            source_digest="0" * 64,
+            today=TODAY,
+        )

@@ -169,8 +169,14 @@ def test_a_price_of_your_own_comes_before_the_catalogs() -> None:
 @pytest.mark.parametrize(
     ("prices", "message"),
     [
-        ({"ml.p5.4xlarge": 0.0}, "price of ml.p5.4xlarge must be above 0, got 0.0"),
-        ({"ml.p5.4xlarge": float("nan")}, "price of ml.p5.4xlarge must be above 0, got nan"),
+        (
+            {"ml.p5.4xlarge": 0.0},
+            "price of ml.p5.4xlarge must be above 0 and at most 10,000 US dollars an hour",
+        ),
+        ({"ml.p5.4xlarge": float("nan")}, "price of ml.p5.4xlarge must be above 0 .* got nan"),
+        ({"ml.p5.4xlarge": 1e99}, r"at most 10,000 US dollars an hour, got 1e\+99"),
+        ({"ml.p5.4xlarge": "3"}, "at most 10,000 US dollars an hour, got '3'"),
+        ({"ml.p5.4xlarge": True}, "at most 10,000 US dollars an hour, got True"),
         ({"x": 1.0}, "unknown instance"),
     ],
 )
@@ -260,10 +266,44 @@ def test_goals_that_nothing_meets_name_the_nearest_miss_and_what_to_relax() -> N
         _ = made.chosen
 
 
-def test_a_pattern_that_matches_nothing_says_so() -> None:
-    """The nearest miss is the limit itself."""
-    with pytest.raises(NoPlanError, match=r"outside limits.instances \(ml.inf9.*widen limits.instances"):
-        _ = planned(limits=Limits(instances=("ml.inf9.*",))).chosen
+@pytest.mark.parametrize(
+    ("pattern", "nearest"),
+    [
+        ("ml.inf9.*", r"nearest: ml\.inf2\.xlarge"),
+        ("zzz", r"nearest: ml\.g5\.\*.* ml\.inf2\.\*"),
+        ("p5.48xlarge", r"nearest: ml\.p5\.48xlarge"),
+        ("", "for all"),
+    ],
+)
+def test_a_pattern_that_matches_no_type_is_a_slip_of_the_keyboard(pattern: str, nearest: str) -> None:
+    """It is no plan without a candidate: the message names the nearest types."""
+    with pytest.raises(TokenmillError, match=f"matches no hosting instance type; .*{nearest}") as caught:
+        planned(limits=Limits(instances=("ml.g6.*", pattern)))
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("region", "nearest"),
+    [("us-east-9", "us-east-"), ("mars", "eu-west-1"), ("", "eu-west-1"), (None, "eu-west-1")],
+)
+def test_a_region_that_no_catalog_knows_is_refused(region: str, nearest: str) -> None:
+    """The nearest known ones stand in the message, and how a new one becomes known."""
+    with pytest.raises(TokenmillError, match=f"has neither images nor prices.*{nearest}.*catalog refresh"):
+        planned(region=region)
+
+
+@pytest.mark.parametrize("name", ["model", "workload", "slo", "limits"])
+def test_an_input_of_another_kind_is_named_with_the_way_to_make_one(name: str) -> None:
+    """A model's name is no model, and None is none."""
+    given: dict[str, Any] = {
+        "model": model("Qwen__Qwen3-8B"),
+        "workload": CHAT,
+        "slo": GOALS,
+        "limits": INF2,
+        name: "Qwen3-8B",
+    }
+    with pytest.raises(TokenmillError, match=f"^{name} must be a .*got 'Qwen3-8B'; "):
+        plan(**given, region="us-east-1", today=TODAY)
 
 
 @pytest.mark.parametrize(

@@ -148,3 +148,25 @@ def test_what_the_means_alone_would_choose_is_said(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "s.jsonl", *lines)
     assert "cheapest over 0.8: b; by the means alone it would be a" in run(path, "--bar", 0.8).stdout
     assert "; by the means alone it would be b" in run(path, "--bar", 0.96).stdout
+
+
+def test_fails_on_two_prices_of_a_model(scores: Path) -> None:
+    with pytest.raises(TokenmillError, match="--cost has two prices of small; keep one"):
+        run(scores, "--bar", 0.7, *PRICES, "--cost", "small=1")
+
+
+def test_a_price_by_the_token_is_noted(scores: Path) -> None:
+    """A millionth of what it should be would make any model the cheapest."""
+    result = run(scores, "--bar", 0.7, "--cost", "small=0.00000005", "--cost", "large=0.5/2")
+    assert "the price of small, 5e-08, is read as USD per million tokens; is it per token" in result.stdout
+    assert "is read as" not in run(scores, "--bar", 0.7, *PRICES).stdout
+
+
+def test_a_missing_bedrock_price_names_the_flag_of_this_command(scores: Path) -> None:
+    with pytest.raises(TokenmillError, match="or give --cost small=INPUT/OUTPUT, USD per million tokens"):
+        run(scores, "--bar", 0.7, "--cost", "small=bedrock:acme.none-v1:0")
+
+
+def test_a_wrong_price_names_its_model(scores: Path) -> None:
+    with pytest.raises(TokenmillError, match="--cost of small: a price per million tokens must be 0 or more"):
+        run(scores, "--bar", 0.7, "--cost", "small=nan")

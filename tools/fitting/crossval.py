@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from tokenmill.planner.performance.fitted import half_width
+from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 Deployment = TypeVar("Deployment")
 LEVEL = 0.8
 TAKEN = 0.82
-"""Rows of one configuration err together, so that unseen ones scatter more than rows do: the quantile is taken a
-little above the level."""
+"""Rows of one configuration err together, so that unseen ones scatter more than rows do: the quantile is
+taken a little above the level."""
 FEWEST = 5
 """Errors that a widening is read from."""
 
@@ -106,9 +106,9 @@ def interval(
 ) -> dict[str, Any]:
     """Return half-width and widening of the 80 % interval.
 
-    The half-width is the quantile of errors on unseen configurations of measured kinds. A flag widens it to the
-    quantile of the rows that carry it alone; where those are few, of all rows that carry it; and where there
-    are none, as the first flag does.
+    The half-width is the quantile of errors on unseen configurations of measured kinds. A flag widens it to
+    the quantile of the rows that carry it alone; where those are few, of all rows that carry it; and where
+    there are none, as the first flag does.
 
     Args:
         method: How to tell what is unmeasured.
@@ -116,7 +116,7 @@ def interval(
         further: Rows whose whole kind was left out, by the flag that this raises.
         flags: Everything that may be unmeasured; the first is that of an unknown model.
     """
-    half = float(np.quantile([item.distance for item, why in _with(method, found) if not why], TAKEN))
+    half = quantile([item.distance for item, why in _with(method, found) if not why], TAKEN)
     wide: dict[str, float] = {}
     for flag in flags:
         rows = [(item, why) for item, why in _with(method, [*found, *further.get(flag, ())]) if flag in why]
@@ -129,18 +129,22 @@ def interval(
     return {"level": LEVEL, "half_width": round(half, 4), "widening": wide}
 
 
+def quantile(errors: Sequence[float], share: float) -> float:
+    """Return a quantile of errors.
+
+    Args:
+        errors: At least one.
+        share: Which quantile, 0 to 1.
+
+    Raises:
+        TokenmillError: No errors.
+    """
+    if not len(errors):
+        raise TokenmillError("no row is like another one that stays when it is left out; give more rows")
+    return float(np.quantile(errors, share))
+
+
 def _with(
     method: Method[Deployment], found: Sequence[HeldOut[Deployment]]
 ) -> list[tuple[HeldOut[Deployment], tuple[str, ...]]]:
     return [(item, method.unmeasured(item.sample.deployment, item.document)) for item in found]
-
-
-def covered(method: Method[Deployment], item: HeldOut[Deployment], document: Mapping[str, Any]) -> bool:
-    """Return whether an interval holds a row.
-
-    Args:
-        method: How to tell what is unmeasured.
-        item: The row and its prediction.
-        document: Whose interval.
-    """
-    return item.distance <= half_width(method.unmeasured(item.sample.deployment, item.document), document)

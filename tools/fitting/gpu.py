@@ -8,16 +8,17 @@ rows whose whole configuration (or model, architecture, engine, chip) was left o
 from __future__ import annotations
 
 import collections
-import csv
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tools.fitting.crossval import LEVEL, HeldOut, Method, Sample, held_out, quantile
 from tools.fitting.minimise import Recipe
 from tools.fitting.minimise import fitted as minimised
 
 from tokenmill.core.errors import TokenmillError
+from tokenmill.planner.measurements import NEURON_PREFIXES, QUALITIES
 from tokenmill.planner.performance.fitted import half_width, stack
 from tokenmill.planner.performance.gpu import (
     decode_ms,
@@ -32,10 +33,10 @@ from tokenmill.planner.performance.gpu_columns import TEXTS, GpuDeployment
 from tokenmill.planner.performance.gpu_rows import row_deployment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-FILES = ("measurements.csv", "measurements_gpu.csv")
+Row = Sample[GpuDeployment]
+Found = HeldOut[GpuDeployment]
 RIDGE = {
     "speculative": 0.01,
     "engine": 5.0,
@@ -75,11 +76,13 @@ FIRST_TOKEN_PRIORS = {
 }
 FARTHEST_RELEASE = 5
 """Minor releases behind an engine's newest beyond which a measurement says nothing of today's speed."""
-LEVEL = 0.8
 FOLDS = 10
+NESTED_FOLDS = 5
+BUSY = 8
+"""Requests in flight beyond which rows are not marked clean; they tell how far errors grow there."""
 KNOWN_CONFIGURATIONS = 3
 DOMAIN = ("concurrency", "ranks", "input_tokens", "output_tokens")
-SCHEMES: dict[str, Callable[[Sample], str]] = {
+SCHEMES: dict[str, Callable[[Row], str]] = {
     "configuration": lambda s: s.configuration,
     "model": lambda s: s.model,
     "architecture": lambda s: s.deployment.architecture,
@@ -96,6 +99,7 @@ FLAGS = {
     "architecture engine version": "architecture engine version",
 }
 """What may be unmeasured, and the scheme whose errors say how much that widens the interval."""
+REPORTED = ("configuration", "model", "engine")
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,23 @@ class Task:
     predict: Callable[[GpuDeployment, Mapping[str, Any]], Any]
     recipe: Recipe
 
+    @property
+    def method(self) -> Method[GpuDeployment]:
+        """How this task is fitted and predicts."""
+        return self.fitted_by(lambda samples: fitted(self, samples))
+
+    def fitted_by(self, fit: Callable[[Sequence[Row]], dict[str, Any]]) -> Method[GpuDeployment]:
+        """Return how this task predicts with documents of another fit.
+
+        Args:
+            fit: Makes a document of rows.
+        """
+        return Method(
+            fit=fit,
+            predict=lambda rows, document: self.predict(stack(rows, TEXTS), document),
+            unmeasured=unmeasured,
+        )
+
 
 DECODE = Task(
     "tpot_ms",
@@ -117,75 +138,50 @@ DECODE = Task(
 FIRST_TOKEN = Task("ttft_ms", first_token_terms, first_token_ms, Recipe(FIRST_TOKEN_PRIORS, 1.0, RIDGE))
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One measured row."""
-
-    id: str
-    deployment: GpuDeployment
-    levels: dict[str, str]
-    model: str
-    configuration: str
-    source: str
-    measured_ms: float
-
-
-def fit(folder: Path) -> dict[str, Any]:
-    """Return factors, effects, interval and errors of output tokens; those of first tokens in "first_token".
+def fit(rows: Sequence[Mapping[str, str]], task: Task = DECODE) -> dict[str, Any]:
+    """Return factors, effects, interval and errors of a task.
 
     Args:
-        folder: Holds measurements.csv and measurements_gpu.csv.
-    """
-    document = fit_task(folder, DECODE)
-    return document | {"first_token": fit_task(folder, FIRST_TOKEN)}
-
-
-def fit_task(folder: Path, task: Task) -> dict[str, Any]:
-    """Return the document of one task.
-
-    Args:
-        folder: Holds measurements.csv and measurements_gpu.csv.
+        rows: Texts by column.
         task: What is fitted.
     """
-    samples = read_samples(folder, task)
-    others = read_samples(folder, task, clean=False)
-    loaded = [sample for sample in others if sample.deployment.concurrency > 8]
+    samples = read_samples(rows, task)
+    others = read_samples(rows, task, clean=False)
+    busy = [sample for sample in others if sample.deployment.concurrency > BUSY]
     return {
-        **calibrated(task, samples, loaded, folds=FOLDS),
-        "cross_validation": cross_validation(task, samples, loaded),
+        **calibrated(task, samples, busy, folds=FOLDS),
+        "cross_validation": cross_validation(task, samples, busy),
         "rows": len(samples),
         "configurations": len({sample.configuration for sample in samples}),
         "sources": sorted({sample.source for sample in samples}),
     }
 
 
-def read_samples(folder: Path, task: Task = DECODE, *, clean: bool = True) -> list[Sample]:
-    """Return rows on GPUs, each once.
+def read_samples(rows: Iterable[Mapping[str, str]], task: Task = DECODE, *, clean: bool = True) -> list[Row]:
+    """Return rows on GPUs, each id once.
 
     Args:
-        folder: Holds FILES.
+        rows: Texts by column.
         task: What must have been measured.
         clean: Those that are clean enough to fit; else the others of the same quality, under more load.
     """
-    samples: dict[str, Sample] = {}
-    for name in FILES:
-        with (folder / name).open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                usable = row["quality"] in ("A", "B") and row[task.column] and row["id"] not in samples
-                if usable and (row["fit_decode"] == "y") == clean:
-                    found = sample_of(row, task)
-                    samples |= {row["id"]: found} if found else {}
+    samples: dict[str, Row] = {}
+    for row in rows:
+        usable = row["quality"] in QUALITIES and row[task.column] and row["id"] not in samples
+        if usable and (row["fit_decode"] == "y") == clean:
+            found = sample_of(row, task)
+            samples |= {row["id"]: found} if found else {}
     return list(samples.values())
 
 
-def sample_of(row: Mapping[str, str], task: Task = DECODE) -> Sample | None:
+def sample_of(row: Mapping[str, str], task: Task = DECODE) -> Row | None:
     """Return a row as a sample; None (and why, on stderr) where its inputs are missing.
 
     Args:
         row: Texts by column.
         task: What was measured.
     """
-    if row["accelerator"].startswith(("Inferentia", "Trainium")):
+    if row["accelerator"].startswith(NEURON_PREFIXES):
         return None
     try:
         d = row_deployment(row)
@@ -205,7 +201,7 @@ def sample_of(row: Mapping[str, str], task: Task = DECODE) -> Sample | None:
     )
 
 
-def fitted(task: Task, samples: Sequence[Sample]) -> dict[str, Any]:
+def fitted(task: Task, samples: Sequence[Row]) -> dict[str, Any]:
     """Return the document of one fit, with an interval of no width.
 
     Args:
@@ -225,14 +221,14 @@ def fitted(task: Task, samples: Sequence[Sample]) -> dict[str, Any]:
     }
 
 
-def _engine_chips(samples: Sequence[Sample]) -> list[str]:
+def _engine_chips(samples: Sequence[Row]) -> list[str]:
     """Pairs of engine and chip that enough configurations were measured on to be called known."""
     configurations = {(s.configuration, f"{s.deployment.engine} {s.deployment.chip}") for s in samples}
     counts = collections.Counter(pair for _, pair in configurations)
     return sorted(pair for pair, count in counts.items() if count >= KNOWN_CONFIGURATIONS)
 
 
-def _latest(samples: Sequence[Sample]) -> dict[str, str]:
+def _latest(samples: Sequence[Row]) -> dict[str, str]:
     """Newest version by architecture and engine: the highest release number, nightly builds aside."""
     found: dict[str, str] = {}
     for sample in samples:
@@ -261,90 +257,38 @@ def _release(version: str) -> tuple[int, tuple[int, ...], str]:
     return (1 if version[:1].isdigit() else 0, digits, version)
 
 
-Fit: TypeAlias = "Callable[[Task, list[Sample]], dict[str, Any]]"
-
-
-def folds_of(samples: Sequence[Sample], scheme: str, folds: int | None) -> list[list[int]]:
-    """Return the indices of each fold; groups stay together, and are dealt out in a fixed shuffled order.
-
-    Args:
-        samples: To split.
-        scheme: What makes a group, one of SCHEMES.
-        folds: How many; None for one a group.
-    """
-    keys = [SCHEMES[scheme](sample) for sample in samples]
-    groups = sorted(set(keys))
-    np.random.default_rng(7).shuffle(groups)
-    count = min(folds or len(groups), len(groups))
-    place = {group: index % count for index, group in enumerate(groups)}
-    return [[i for i, key in enumerate(keys) if place[key] == fold] for fold in range(count)]
-
-
-def held_out(
-    task: Task, samples: Sequence[Sample], scheme: str, folds: int | None, fit_on: Fit = fitted
-) -> list[tuple[int, float, dict[str, Any]]]:
-    """Return for every sample its index, its prediction without its group, and the document that made it.
-
-    Nothing where all samples are of one group.
-
-    Args:
-        task: What is predicted.
-        samples: To split.
-        scheme: One of SCHEMES.
-        folds: How many; None for one a group.
-        fit_on: Makes a document of the other samples.
-    """
-    result = []
-    for fold in folds_of(samples, scheme, folds):
-        left = set(fold)
-        rest = [sample for i, sample in enumerate(samples) if i not in left]
-        if not rest:
-            continue
-        document = fit_on(task, rest)
-        predicted = task.predict(stack((samples[i].deployment for i in fold), TEXTS), document)
-        result += [(i, float(value), document) for i, value in zip(fold, predicted, strict=True)]
-    return result
-
-
-def calibrated(
-    task: Task, samples: Sequence[Sample], loaded: Sequence[Sample], folds: int | None
-) -> dict[str, Any]:
+def calibrated(task: Task, samples: Sequence[Row], busy: Sequence[Row], folds: int | None) -> dict[str, Any]:
     """Return a fit whose interval is that of rows left out of it.
 
     Args:
         task: What is fitted.
         samples: To fit on.
-        loaded: Rows with more requests in flight than those; they widen the interval there.
+        busy: Rows with more requests in flight than those; they widen the interval there.
         folds: Of every scheme; None for one a group.
     """
     document = fitted(task, samples)
-    known, wide = [], {}
-    for i, predicted, other in held_out(task, samples, "configuration", folds):
-        if not unmeasured(samples[i].deployment, other):
-            known.append(_distance(samples[i], predicted))
-    half = float(np.quantile(known, LEVEL))
+    found = held_out(task.method, samples, SCHEMES["configuration"], folds)
+    half = quantile([item.distance for item in found if not _reasons(item)], LEVEL)
+    wide = {}
     for flag, scheme in FLAGS.items():
-        errors = [
-            _distance(samples[i], predicted)
-            for i, predicted, other in held_out(task, samples, scheme, folds)
-            if flag in unmeasured(samples[i].deployment, other)
-        ]
-        wide[flag] = _widening(errors, half)
+        found = held_out(task.method, samples, SCHEMES[scheme], folds)
+        wide[flag] = _widening([item.distance for item in found if flag in _reasons(item)], half)
     # nothing was measured outside of these ranges: taken to be as unsure as a new architecture
     wide |= dict.fromkeys(DOMAIN, wide["architecture"])
-    busy = [
-        _distance(sample, float(task.predict(sample.deployment, document)))
-        for sample in loaded
-        if unmeasured(sample.deployment, document) == ("concurrency",)
+    crowded = [
+        item.distance
+        for sample in busy
+        if _reasons(item := HeldOut(sample, float(task.predict(sample.deployment, document)), document))
+        == ("concurrency",)
     ]
-    wide["concurrency"] = _widening(busy, half)
+    wide["concurrency"] = _widening(crowded, half)
     document["interval"]["half_width"] = round(half, 4)
     document["interval"]["widening"] = {name: round(value, 4) for name, value in wide.items()}
     return document
 
 
-def _distance(sample: Sample, predicted: float) -> float:
-    return abs(float(np.log(predicted / sample.measured_ms)))
+def _reasons(item: Found) -> tuple[str, ...]:
+    return unmeasured(item.sample.deployment, item.document)
 
 
 def _widening(errors: Sequence[float], half: float) -> float:
@@ -353,54 +297,29 @@ def _widening(errors: Sequence[float], half: float) -> float:
     return float(max(float(np.quantile(errors, LEVEL)) ** 2 - half**2, 0.0) ** 0.5)
 
 
-def cross_validation(task: Task, samples: Sequence[Sample], loaded: Sequence[Sample]) -> dict[str, Any]:
-    """Return errors in percent: by scheme, and for groups of rows when configurations are left out.
+def cross_validation(task: Task, samples: Sequence[Row], busy: Sequence[Row]) -> dict[str, Any]:
+    """Return errors in percent by what was left out; intervals are those of the fits without it.
 
     Args:
         task: What is fitted.
         samples: All.
+        busy: Rows with more requests in flight.
     """
-    report: dict[str, Any] = {}
-    for scheme in ("configuration", "model", "architecture", "engine", "chip"):
+    method = task.fitted_by(lambda rest: calibrated(task, rest, busy, NESTED_FOLDS))
+    report = {}
+    for scheme in REPORTED:
         print(f"gpu {task.column}: leaving out each {scheme}", file=sys.stderr)
         folds = FOLDS if scheme == "configuration" else None
-        found = held_out(task, samples, scheme, folds, lambda what, rest: calibrated(what, rest, loaded, 5))
-        report[scheme] = [_figures(samples, found)]
-        if scheme == "configuration":
-            report["groups"] = _groups(samples, found)
-    return {name: rows[0] if name != "groups" else rows for name, rows in report.items()}
+        report[scheme] = _figures(held_out(method, samples, SCHEMES[scheme], folds))
+    return report
 
 
-def _groups(
-    samples: Sequence[Sample], found: list[tuple[int, float, dict[str, Any]]]
-) -> list[dict[str, Any]]:
-    views: dict[str, Callable[[GpuDeployment], str]] = {
-        "chip": lambda d: d.chip,
-        "moe": lambda d: "moe" if d.experts > 1 else "dense",
-        "batch": lambda d: "1" if d.concurrency <= 1 else "2-8" if d.concurrency <= 8 else ">8",
-        "architecture": lambda d: d.architecture,
-        "quantization": lambda d: d.quantization,
-        "engine": lambda d: d.engine,
-        "speculative": lambda d: "yes" if d.speculative else "no",
-    }
-    groups = []
-    for by, view in views.items():
-        keys = sorted({view(sample.deployment) for sample in samples})
-        for key in keys:
-            chosen = [item for item in found if view(samples[item[0]].deployment) == key]
-            groups.append({"by": by, "key": key, **_figures(samples, chosen)})
-    return groups
-
-
-def _figures(samples: Sequence[Sample], found: list[tuple[int, float, dict[str, Any]]]) -> dict[str, Any]:
-    errors, covered = [], []
+def _figures(found: Sequence[Found]) -> dict[str, Any]:
+    errors = [100 * abs(item.predicted_ms / item.sample.measured_ms - 1) for item in found]
+    covered = [item.distance <= half_width(_reasons(item), item.document) for item in found]
     by_configuration: dict[str, list[float]] = {}
-    for i, predicted, document in found:
-        sample = samples[i]
-        errors.append(100 * abs(predicted / sample.measured_ms - 1))
-        by_configuration.setdefault(sample.configuration, []).append(errors[-1])
-        wide = half_width(unmeasured(sample.deployment, document), document)
-        covered.append(_distance(sample, predicted) <= wide)
+    for item, error in zip(found, errors, strict=True):
+        by_configuration.setdefault(item.sample.configuration, []).append(error)
     means = [float(np.mean(values)) for values in by_configuration.values()]
     return {
         "rows": len(errors),

@@ -15,7 +15,7 @@ import numpy as np
 from tools.fitting.crossval import HeldOut, Method, Sample, held_out, interval
 from tools.fitting.minimise import Recipe, fitted
 
-from tokenmill.planner.accuracy import CONFIGURATION, deployment_of, wanted
+from tokenmill.planner.measurements import CONFIGURATION, deployment_of, wanted
 from tokenmill.planner.performance import neuron
 from tokenmill.planner.performance.fitted import stack
 from tokenmill.planner.performance.neuron_columns import TEXTS, NeuronDeployment

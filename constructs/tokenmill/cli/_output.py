@@ -10,7 +10,9 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
+WIDEST = 500
 JsonFlag = Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")]
 
 
@@ -19,6 +21,17 @@ def console() -> Console:
     from rich.console import Console
 
     return Console(highlight=False, soft_wrap=True)
+
+
+def print_table(out: Console, table: Table) -> None:
+    """Print a table as wide as its cells: one squeezed into a narrow terminal or a log file cannot be read.
+
+    Args:
+        out: Where.
+        table: The table.
+    """
+    out.width = max(out.width, table.__rich_measure__(out, out.options.update(max_width=WIDEST)).maximum)
+    out.print(table)
 
 
 def print_json(document: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,8 +55,9 @@ def accuracy(
     chart: ChartOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Score the shipped performance model on measurements; without a file, show the cross-validated errors."""
-    from tokenmill.planner.accuracy import read_rows, score
+    """Score the shipped performance model on measurements; without a file, show errors on rows left out."""
+    from tokenmill.planner.accuracy import score
+    from tokenmill.planner.measurements import read_rows
 
     if chart is not None and file is None:
         raise TokenmillError("--chart draws the rows of a file; name a measurement file")
@@ -128,8 +130,9 @@ def _remarks(document: dict[str, Any], made: Accuracy | None) -> list[str]:
             f"{made.fitted_on} of the scored times were used in the fit: their errors are no evidence; "
             "tokenmill accuracy without a file shows those of rows left out"
         )
-    reasons = sorted({item.reason for item in made.skipped})
-    return lines + [f"skipped: {reason}" for reason in reasons]
+    lines += [f"warning: {sentence}" for sentence in made.warnings]
+    reasons = Counter(item.reason for item in made.skipped)
+    return lines + [f"skipped: {reason} ({count})" for reason, count in sorted(reasons.items())]
 
 
 def _tables(
@@ -163,7 +166,7 @@ def _figures(errors: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _memory_tables(memory: dict[str, Any]) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
-    facts = [
+    facts: list[tuple[str, ...]] = [
         (
             item["model"],
             item["fact"],
@@ -173,7 +176,7 @@ def _memory_tables(memory: dict[str, Any]) -> list[tuple[str, tuple[str, ...], l
         )
         for item in memory["per_core"]
     ]
-    fits = [
+    fits: list[tuple[str, ...]] = [
         (
             item["model"],
             item["instance_type"],

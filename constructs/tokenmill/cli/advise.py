@@ -121,6 +121,10 @@ def _advice(
     from tokenmill.planner.advise import advise as decide
     from tokenmill.planner.advise.section import flatten, parse_file, read_inputs
 
+    if path != SETTINGS_FILE and not path.exists():
+        raise TokenmillError(
+            f"settings file {path} does not exist; name one that does, or leave --settings out"
+        )
     section = parse_file(path).get(stack, {})
     if not isinstance(section, dict):
         raise TokenmillError(f"{stack} must be a section [{stack}], got {section!r}")
@@ -148,11 +152,13 @@ def _advice(
 def _settings(stack: str, path: Path, keys: dict[str, Any], inputs: Inputs) -> tuple[StackSettings, str, str]:
     """The section, and the two models: what the section runs today, and what the flags put beside it."""
     from tokenmill.core.settings import settings_from
+    from tokenmill.planner.advise import NOTHING
 
     if "model" not in keys:
         named = inputs.open_model or inputs.bedrock_model
-        if named:
-            keys = {**keys, "model": named, "backend": "sagemaker" if inputs.open_model else "bedrock"}
+        if not named:
+            raise TokenmillError(NOTHING)
+        keys = {**keys, "model": named, "backend": "sagemaker" if inputs.open_model else "bedrock"}
     found = settings_from(stack, path, keys)
     mine = (found.model, "") if found.backend == "bedrock" else ("", found.model)
     return found, inputs.bedrock_model or mine[0], inputs.open_model or mine[1]
@@ -239,6 +245,8 @@ def _tables(made: Advice) -> None:
     if made.decides:
         out.print(f"what would decide: {made.decides}")
     out.print(f"confidence: {made.confidence}")
+    for warning in made.warnings:
+        out.print(f"note: {warning}", markup=False)
     for doubt in made.doubts:
         out.print(f"  {doubt}")
     for rule in made.fired:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tokenmill.cli._output import JsonFlag, console, print_json
+from tokenmill.cli._output import JsonFlag, console, print_json, print_table
 from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ SETTINGS_FILE = Path("tokenmill.toml")
 
 MeasurementsArgument = Annotated[
     Path,
-    typer.Argument(help="CSV: concurrency,input_tokens,output_tokens,ttft_ms,itl_ms[,requests_per_second]"),
+    typer.Argument(
+        help="CSV of concurrency, input_tokens, output_tokens, ttft_ms, itl_ms [and requests_per_second]"
+    ),
 ]
 StackOption = Annotated[str, typer.Option("--stack", help="section of the settings file: chat, rag or batch")]
 SettingsOption = Annotated[Path, typer.Option("--settings", help="settings file; the plan stands beside it")]
@@ -92,7 +94,13 @@ def _show(made: Calibration, measured: Candidate) -> None:
         table.add_column(name, no_wrap=True, justify="right" if name else "left")
     table.add_row("decode (inter-token latency)", *_cells(made.decode))
     table.add_row("prefill (time to first token)", *_cells(made.prefill))
-    out.print(table)
+    print_table(out, table)
+    for name, phase in (("decode", made.decode), ("prefill", made.prefill)):
+        if phase.error_after_percent > phase.error_before_percent:
+            out.print(
+                f"warning: the points scatter more than the {name} factor corrects; measure more of them, "
+                "each over several minutes of steady load, before a plan relies on it"
+            )
 
 
 def _cells(phase: CalibratedPhase) -> tuple[str, ...]:

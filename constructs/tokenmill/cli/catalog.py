@@ -67,8 +67,12 @@ def show(
     """Print instance types with prices, chips with weight formats, and images, each with date and source."""
     from tokenmill.cli._catalog_view import document, print_document
     from tokenmill.core.user_catalog import find_user_catalog
+    from tokenmill.planner.feasibility import check_region
 
-    found = document(find_user_catalog(settings.parent), region=region, families=tuple(family or ()))
+    own = find_user_catalog(settings.parent)
+    if region is not None:
+        check_region(region, own)
+    found = document(own, region=region, families=tuple(family or ()))
     if as_json:
         print_json(found)
     else:
@@ -136,9 +140,12 @@ def _read(regions: tuple[str, ...], *, quotas: bool, quiet: bool) -> UserCatalog
     found = {}
     # progress goes to standard error, so that standard output is the result alone
     screen = Console(stderr=True)
+    hidden = quiet or not screen.is_terminal
     try:
         session = boto3.Session()
-        with Progress(TextColumn("{task.description}"), console=screen, disable=quiet, transient=True) as bar:
+        with Progress(
+            TextColumn("{task.description}"), console=screen, disable=hidden, transient=True
+        ) as bar:
             for region in regions:
                 say = partial(_describe, bar, bar.add_task(region))
                 found[region] = _region(session, region, quotas, say)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tokenmill.cli._output import JsonFlag, console, print_json
-from tokenmill.core.errors import NoPlanError, TokenmillError
+from tokenmill.cli._output import JsonFlag, console, print_json, print_table
+from tokenmill.core.errors import NoPlanError, SettingsError, TokenmillError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from tokenmill.planner.difference import Change
 
 TEXT_WIDTH = 118
+HOUR_MS = 3_600_000
 SETTINGS_FILE = Path("tokenmill.toml")
+WITHOUT_SETTINGS = (
+    "write it, or give --model, --region, --rps, --input-tokens, --output-tokens (or --trace), "
+    "--ttft-ms and --itl-ms"
+)
 
 StackArgument = Annotated[str, typer.Argument(help="section of the settings file: chat, rag or batch")]
 SettingsOption = Annotated[Path, typer.Option("--settings", help="settings file; the plan stands beside it")]
@@ -74,7 +79,7 @@ def plan(
         "model": model,
         "region": region,
         # the trace stands for the whole table; options beside it win over it
-        "traffic": {"trace": str(Path(trace).resolve())} if trace else None,
+        "traffic": None if trace is None else {"trace": str(Path(trace).resolve()) if trace else ""},
         "traffic.requests_per_second": rps,
         "traffic.input_tokens": input_tokens,
         "traffic.output_tokens": output_tokens,
@@ -123,7 +128,12 @@ def _section(stack: str, path: Path, given: dict[str, object], *, write: bool) -
             f"--write takes its inputs from {path}, so that plan and settings agree; set {keys} there"
         )
     if not path.exists() and given:
-        return settings_from(stack, path, given)
+        try:
+            return settings_from(stack, path, given)
+        except SettingsError as error:
+            if not any(problem.startswith("missing key") for problem in error.problems):
+                raise
+            raise SettingsError([*error.problems, f"there is no {path}; {WITHOUT_SETTINGS}"]) from None
     context = {f"tokenmill:{stack}.{key}": value for key, value in given.items()}
     return load_section(path, stack, context=context)
 
@@ -136,7 +146,7 @@ def _prices(texts: list[str]) -> dict[str, float]:
             prices[name] = float(usd)
         except ValueError:
             sign = ""
-        if not sign:
+        if not sign or not name:
             raise TokenmillError(f"--price must be TYPE=USD, such as ml.inf2.8xlarge=2.36, got {text!r}")
     return prices
 
@@ -162,14 +172,13 @@ def _show(made: Plan) -> None:
     )
     for warning in made.warnings:
         out.print(f"warning: {warning}")
-    # a table squeezed into a narrow terminal or a log file cannot be read at all
-    out.width = max(out.width, TEXT_WIDTH)
     if made.candidates:
-        out.print(_candidate_table(made.candidates, "meets the goals, cheapest first"))
+        print_table(out, _candidate_table(made.candidates, "meets the goals, cheapest first"))
         _show_chosen(out, made.candidates[0])
     if made.experimental:
         title = "would meet the goals, but must be tried first (limits.allow_experimental)"
-        out.print(_candidate_table(made.experimental, title))
+        print_table(out, _candidate_table(made.experimental, title))
+    out.width = max(out.width, TEXT_WIDTH)
     out.print(_rejection_table(made))
     if not made.candidates:
         raise NoPlanError(made.nearest_miss)
@@ -200,15 +209,24 @@ def _candidate_table(candidates: tuple[Candidate, ...], title: str) -> Table:
         stages = f" ({item.parallelism.pipeline} stages)" if item.parallelism.pipeline > 1 else ""
         table.add_row(
             item.instance_type,
-            f"{item.instances} with {item.capacity.initial} x {item.cores_per_copy} cores{stages}",
+            f"{item.instances} with {item.capacity.initial} x {_cores(item.cores_per_copy)}{stages}",
             item.dtype,
             str(item.max_sequences),
             f"{item.itl_ms:.0f} ({item.itl_ms_low:.0f}-{item.itl_ms_high:.0f})",
-            f"{item.ttft_ms:,.0f} ({item.ttft_ms_low:,.0f}-{item.ttft_ms_high:,.0f})",
+            f"{item.ttft_ms:,.0f} ({item.ttft_ms_low:,.0f}-{_ms(item.ttft_ms_high)})",
             f"{item.utilization_percent:.0f} %",
             *_cost(item),
         )
     return table
+
+
+def _cores(number: int) -> str:
+    return "1 core" if number == 1 else f"{number} cores"
+
+
+def _ms(value: float) -> str:
+    """A queue that grows for the whole peak hour is no number of milliseconds to compare with."""
+    return "1 h" if value >= HOUR_MS else f"{value:,.0f}"
 
 
 def _cost(item: Candidate) -> tuple[str, str]:

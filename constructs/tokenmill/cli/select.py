@@ -72,7 +72,7 @@ def select(
     if seed < 0:
         raise TokenmillError(f"--seed must be 0 or more, got {seed}")
     found = read_scores(scores)
-    prices = dict(_price(text, region) for text in cost or [])
+    prices = _prices(cost or [], region)
     chosen = selection.select(found, bar=bar, prices=prices, confidence=confidence, rule=rule, seed=seed)
     two = None
     if cascade is not None:
@@ -99,6 +99,16 @@ def select(
     raise typer.Exit(0 if chosen.chosen is not None else 1)
 
 
+def _prices(texts: list[str], region: str) -> dict[str, ModelPrice]:
+    found: dict[str, ModelPrice] = {}
+    for text in texts:
+        model, price = _price(text, region)
+        if model in found:
+            raise TokenmillError(f"--cost has two prices of {model}; keep one")
+        found[model] = price
+    return found
+
+
 def _price(text: str, region: str) -> tuple[str, ModelPrice]:
     from tokenmill.planner.selection import ModelPrice
 
@@ -106,14 +116,14 @@ def _price(text: str, region: str) -> tuple[str, ModelPrice]:
     if not (model and sign and value):
         raise TokenmillError(f"--cost must be MODEL=USD per million tokens, such as small=0.06, got {text!r}")
     if value.startswith(BEDROCK):
-        return model, _bedrock(value.removeprefix(BEDROCK), region)
+        return model, _bedrock(model, value.removeprefix(BEDROCK), region)
     if value.endswith(".json"):
         return model, _planned(value)
     first, _, second = value.partition("/")
     try:
         return model, ModelPrice(input_usd=float(first), output_usd=float(second or first))
-    except TokenmillError:
-        raise
+    except TokenmillError as error:
+        raise TokenmillError(f"--cost of {model}: {error}") from None
     except ValueError:
         raise TokenmillError(
             f"--cost of {model} must be USD per million tokens (0.06), INPUT/OUTPUT (0.06/0.24), a plan file "
@@ -121,11 +131,13 @@ def _price(text: str, region: str) -> tuple[str, ModelPrice]:
         ) from None
 
 
-def _bedrock(model_id: str, region: str) -> ModelPrice:
+def _bedrock(model: str, model_id: str, region: str) -> ModelPrice:
     from tokenmill.core.bedrock_prices import STANDARD, bedrock_price
     from tokenmill.planner.selection import ModelPrice
 
-    quote = bedrock_price(model_id, region)
+    quote = bedrock_price(
+        model_id, region, way_out=f"give --cost {model}=INPUT/OUTPUT, USD per million tokens"
+    )
     if quote.price is None:
         raise TokenmillError(quote.note)
     standard = quote.price.tiers[STANDARD]

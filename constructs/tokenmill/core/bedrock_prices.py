@@ -23,6 +23,7 @@ STANDARD = "standard"
 TIERS = ("batch", "flex", "priority")
 PARTS = ("input", "output", "cache_read", "cache_write")
 OVERRIDE_KEYS = (*PARTS, *(f"{tier}_{part}" for tier in TIERS for part in PARTS))
+WAY_OUT = "give --token-price input=USD,output=USD per million tokens"
 # the table's cheapest price is 0.035, its dearest 137.5 USD a million tokens
 SMALLEST_USD = 0.001
 LARGEST_USD = 1000.0
@@ -221,7 +222,9 @@ def nearest_ids(model_id: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*near, *held]))[:3]
 
 
-def bedrock_price(model: str, region: str, *, given: Mapping[str, float] | None = None) -> Quote:
+def bedrock_price(
+    model: str, region: str, *, given: Mapping[str, float] | None = None, way_out: str = WAY_OUT
+) -> Quote:
     """Return what a model costs in a region.
 
     A row is used only where its source says that it holds: in its region, or in the geography of its profile.
@@ -233,6 +236,7 @@ def bedrock_price(model: str, region: str, *, given: Mapping[str, float] | None 
             inference", Amazon Bedrock User Guide).
         given: Prices of your own by part, in US dollars per million tokens: "input", "output", "cache_read",
             "batch_input" and so on; they replace the table's row, and what they leave out is missing.
+        way_out: How the caller takes a price of the user's, for messages.
 
     Raises:
         TokenmillError: The model is not in the table (the message names near ones), or a given price is not
@@ -245,13 +249,12 @@ def bedrock_price(model: str, region: str, *, given: Mapping[str, float] | None 
     if not rows:
         near = ", ".join(nearest_ids(model_id)) or "none"
         raise TokenmillError(
-            f"no price of Bedrock model {model_id!r} is known; nearest known: {near}; "
-            "or give --token-price input=USD,output=USD per million tokens"
+            f"no price of Bedrock model {model_id!r} is known; nearest known: {near}; or {way_out}"
         )
-    return _listed(model_id, region, rows)
+    return _listed(model_id, region, rows, way_out)
 
 
-def _listed(model_id: str, region: str, rows: Mapping[str, BedrockPrice]) -> Quote:
+def _listed(model_id: str, region: str, rows: Mapping[str, BedrockPrice], way_out: str) -> Quote:
     profile = profile_of(model_id)
     if region in rows:
         return Quote(price=rows[region], note="")
@@ -261,7 +264,7 @@ def _listed(model_id: str, region: str, rows: Mapping[str, BedrockPrice]) -> Quo
         return Quote(
             price=rows[""],
             note=f"the source of {model_id}'s price names no region; it is taken for {DEFAULT_REGION}; check "
-            "it and give --token-price",
+            f"it and {way_out}",
         )
     known = ", ".join(scope or "a region that its source does not name" for scope in rows)
     profiles = _profiles_for(model_id, region)
@@ -269,7 +272,7 @@ def _listed(model_id: str, region: str, rows: Mapping[str, BedrockPrice]) -> Quo
     return Quote(
         price=None,
         note=f"no price of {model_id} in {region} is known, and one of another region is never used (known: "
-        f"{known}); {other}give --token-price input=USD,output=USD per million tokens",
+        f"{known}); {other}{way_out}",
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tokenmill.core._codec import decode, digest, encode
+from tokenmill.core._files import read_document, replace_text
 from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
@@ -75,10 +76,11 @@ class Calibration:
 
         Args:
             path: The file, such as chat.calibration.json.
+
+        Raises:
+            TokenmillError: The path is a folder.
         """
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(encode(self), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        partial.replace(path)
+        replace_text(path, json.dumps(encode(self), indent=1, allow_nan=False) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Calibration:
@@ -92,12 +94,7 @@ class Calibration:
                 that cannot be.
         """
         again = "write it again with: tokenmill calibrate"
-        try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise TokenmillError(f"calibration file {path} does not exist; {again}") from None
-        except ValueError as error:
-            raise TokenmillError(f"calibration file {path} is not JSON ({error}); {again}") from None
+        document = read_document(path, "calibration file", again)
         schema = document.get("schema") if isinstance(document, dict) else None
         if schema != SCHEMA:
             raise TokenmillError(

@@ -16,8 +16,8 @@ DIGEST_DIGITS = 8
 class Coefficients:
     """All fitted formulas, as documents that `tokenmill.planner.performance` reads.
 
-    Each document holds "terms" (factor by term), "effects" (logarithm by kind and level), "interval", "domain",
-    and what it was fitted on: "rows", "configurations", "sources".
+    Each document holds "terms" (factor by term), "effects" (logarithm by kind and level), "interval",
+    "domain", and what it was fitted on: "rows", "configurations", "sources".
 
     Args:
         schema: Version of the document.

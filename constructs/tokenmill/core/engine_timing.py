@@ -10,7 +10,7 @@ from tokenmill.core._codec import decode, encode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineTiming:
-    """Linear timing of one copy under continuous batching.
+    """Timing of one copy under continuous batching: linear but for the experts that more sequences touch.
 
     A decode step makes one token for every running sequence; a prefill runs one prompt and holds decode up.
     On Neuron the compiled batch and sequence length are paid in full, so the step does not grow with
@@ -25,6 +25,9 @@ class EngineTiming:
         prefill_buckets: Compiled prompt lengths, ascending; empty means no padding.
         max_sequences: Sequences that run together.
         kv_capacity_tokens: Tokens that the KV cache holds over all sequences.
+        step_experts_ms: Reading all routed experts adds, in milliseconds; 0 for a dense model, and where the
+            step does not depend on what runs.
+        expert_share: Share of the routed experts that one token passes through; 0 where step_experts_ms is.
     """
 
     step_base_ms: float
@@ -35,6 +38,8 @@ class EngineTiming:
     prefill_buckets: tuple[int, ...]
     max_sequences: int
     kv_capacity_tokens: int
+    step_experts_ms: float = 0.0
+    expert_share: float = 0.0
 
     def step_ms(self, sequences: int, kv_tokens: int) -> float:
         """Return one decode step, in milliseconds.
@@ -43,9 +48,19 @@ class EngineTiming:
             sequences: Running sequences.
             kv_tokens: Tokens in their KV caches, summed.
         """
-        return (
-            self.step_base_ms + self.step_per_sequence_ms * sequences + self.step_per_kv_token_ms * kv_tokens
-        )
+        linear = self.step_base_ms + self.step_per_sequence_ms * sequences
+        return linear + self.step_per_kv_token_ms * kv_tokens + self.experts_ms(sequences)
+
+    def experts_ms(self, sequences: float) -> float:
+        """Return what reading the touched experts adds to a step, in milliseconds.
+
+        Experts are drawn evenly: n sequences touch 1 - (1 - share)^n of them.
+
+        Args:
+            sequences: Running sequences.
+        """
+        left: float = (1 - self.expert_share) ** sequences
+        return self.step_experts_ms * (1 - left)
 
     def padded_tokens(self, tokens: int) -> int:
         """Return the prompt length that the engine computes.

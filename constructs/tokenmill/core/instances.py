@@ -300,4 +300,5 @@ def instance_type(name: str) -> InstanceType:
 
 def _near(name: str) -> str:
     catalog = instance_catalog()
-    return ", ".join(difflib.get_close_matches(name, catalog, n=3, cutoff=0.4) or sorted(catalog))
+    families = sorted({f"{known.rpartition('.')[0]}.*" for known in catalog})
+    return ", ".join(difflib.get_close_matches(name, catalog, n=3, cutoff=0.4) or families)

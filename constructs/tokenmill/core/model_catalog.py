@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenmill.core.errors import TokenmillError
-from tokenmill.core.model_spec import ModelSpec
+from tokenmill.core.model_spec import ModelSpec, read_config
 
 SHAPES = "model_shapes.csv"
 NUMBERS = {
@@ -44,19 +44,72 @@ def model_file(reference: str, base: Path) -> Path:
         base: Folder that relative paths start from.
 
     Raises:
-        TokenmillError: Neither a file nor in the catalog; the message names the nearest models.
+        TokenmillError: Neither a file nor a known model (the message names the nearest), or a model that is
+            known by its shape alone.
     """
     path = base / reference
     if path.exists():
         return path
-    shipped = _data() / "models" / f"{reference.replace('/', '__', 1)}.json"
-    if reference in model_ids():
-        return shipped
-    near = difflib.get_close_matches(reference, model_ids(), n=3, cutoff=0.3) or model_ids()
+    found = _entry(reference)
+    if isinstance(found, Path):
+        return found
     raise TokenmillError(
-        f"model {reference!r} is neither a file nor in the catalog; nearest in the catalog: "
-        f"{', '.join(near)}; or give the path of its config.json, named organisation__model.json"
+        f"model {reference!r} is known by its shape alone; give the path of its config.json, "
+        "named organisation__model.json"
     )
+
+
+def find_model(reference: str, base: Path) -> tuple[ModelSpec, dict[str, Any]]:
+    """Return the model that a reference names, and the config that it was read from.
+
+    Args:
+        reference: A path of a config.json, relative to base or absolute, or the name of a known model.
+        base: Folder that relative paths start from.
+
+    Raises:
+        TokenmillError: Neither a file nor a known model (the message names the nearest), or no config that
+            can be read.
+    """
+    path = base / reference
+    found = path if path.exists() else _entry(reference)
+    if isinstance(found, Path):
+        return ModelSpec.from_hf_config(found), read_config(found)
+    config = shape_config(found)
+    return ModelSpec.from_hf_config(config, model_id=found["hf_id"]), config
+
+
+def check_reference(reference: str, base: Path) -> None:
+    """Check that a reference names a file or a known model, without reading it.
+
+    Args:
+        reference: A path of a config.json, relative to base or absolute, or the name of a known model.
+        base: Folder that relative paths start from.
+
+    Raises:
+        TokenmillError: It names a folder, or neither a file nor a known model.
+    """
+    path = base / reference
+    if path.is_dir():
+        raise TokenmillError(f"{reference!r} is a folder; name the config.json in it")
+    if not path.exists():
+        _entry(reference)
+
+
+def _entry(reference: str) -> Path | dict[str, str]:
+    found = _names().get(reference.casefold())
+    if found is None:
+        close = difflib.get_close_matches(reference.casefold()[:200], _names(), n=6, cutoff=0.6)
+        near = list(dict.fromkeys(_hub_name(_names()[name]) for name in close))[:3]
+        hint = (
+            f"nearest in the catalog: {', '.join(near)}"
+            if near
+            else f"the catalog has {', '.join(known_models())}"
+        )
+        raise TokenmillError(
+            f"model {reference[:200]!r} is neither a file nor in the catalog; {hint}; "
+            "or give the path of its config.json, named organisation__model.json"
+        )
+    return found
 
 
 def known_models() -> tuple[str, ...]:
@@ -100,6 +153,10 @@ def shape_config(row: dict[str, str]) -> dict[str, Any]:
 def _shapes() -> tuple[dict[str, str], ...]:
     with (_data() / SHAPES).open(encoding="utf-8", newline="") as file:
         return tuple(csv.DictReader(file))
+
+
+def _hub_name(entry: Path | dict[str, str]) -> str:
+    return entry.stem.replace("__", "/", 1) if isinstance(entry, Path) else entry["hf_id"]
 
 
 @functools.cache

@@ -18,10 +18,17 @@ QUANTIZED_BYTES = {
     "mxfp4": (4 + 8 / 32) / 8,
     "nvfp4": (4 + 8 / 16) / 8,
 }
-"""Bytes a weight with its scales: FP8 one float32 for each block of 128 x 128 (DeepSeek-V3 config.json,
-weight_block_size), INT8 one scale a row (less than 0.1 %), INT4 a float16 scale and a 4-bit zero point for
-each group of 128 (AWQ and GPTQ defaults), MXFP4 one 8-bit scale for 32 (OCP Microscaling Formats 1.0),
-NVFP4 one 8-bit scale for 16 (NVIDIA TensorRT Model Optimizer)."""
+"""Bytes a weight with its scales.
+
+FP8: one float32 for each block of 128 x 128 (deepseek-ai/DeepSeek-V3, README_WEIGHTS.md, "FP8 Weight
+Documentation"). INT8: one scale a row, less than 0.1 %. INT4: a float16 scale and a 4-bit zero point for each
+group of 128, as AWQ and GPTQ checkpoints on the Hub mostly have it (assumed where a config names no group).
+MXFP4: one 8-bit exponent (E8M0) for 32, NVFP4: one FP8 (E4M3) scale for 16; both, and the 128 of INT4, in
+vllm-project/compressed-tensors@ac8e2ba, quantization/quant_scheme.py and compressors/mx_utils.py, after "OCP
+Microscaling Formats (MX) Specification" 1.0 and, for NVFP4, NVIDIA's cuTile tutorial "Inference with
+NVFP4/MXFP8". The one float32 for a whole NVFP4 tensor is left out."""
+MXFP8_BYTES = 1 + 1 / 32
+"""An FP8 weight with an 8-bit exponent for each 32 (the MXFP8 scheme of the same files)."""
 SMALLEST_GROUP = 8
 """Fewer weights with a scale of their own would weigh more than plain ones."""
 ALL_PARTS = frozenset({"attention", "dense", "experts", "shared"})
@@ -172,7 +179,7 @@ def _compressed(fields: Fields) -> tuple[str, float]:
         if weights.text("type", "int") == "int":
             return _int(weights, bits, zero_points=not weights.flag("symmetric", True))
         if bits == 8:
-            return "fp8", 1.0
+            return "fp8", MXFP8_BYTES if weights.get("group_size") == 32 else 1.0
         size = weights.number("group_size", default=16)
         return ("mxfp4", QUANTIZED_BYTES["mxfp4"]) if size == 32 else ("nvfp4", QUANTIZED_BYTES["nvfp4"])
     return "", 0.0
@@ -199,7 +206,7 @@ def _algorithm(name: object, where: str) -> tuple[str, float]:
         raise TokenmillError(
             f"quant_algo {shown(name)} in {where} is not supported; use {', '.join(ALGORITHMS)}"
         )
-    return ALGORITHMS[name], QUANTIZED_BYTES[ALGORITHMS[name]]
+    return ALGORITHMS[name], MXFP8_BYTES if name == "MXFP8" else QUANTIZED_BYTES[ALGORITHMS[name]]
 
 
 def _mixed(fields: Fields) -> WeightFormat:

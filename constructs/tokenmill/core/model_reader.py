@@ -48,7 +48,8 @@ def read_model(config: object, where: str, model_id: str) -> ModelSpec:
     """
     if not isinstance(config, Mapping):
         raise TokenmillError(f"{where} must hold a JSON object, got {shown(config)}")
-    architecture = find_architecture(config, where)
+    named = find_class(config, where)
+    architecture = ARCHITECTURES[named]
     fields = _text_fields(architecture, config, where)
     architecture, shape, layers = _shape(architecture, fields)
     tied = fields.flag("tie_word_embeddings", architecture.tied)
@@ -83,11 +84,12 @@ def read_model(config: object, where: str, model_id: str) -> ModelSpec:
         shared_expert_parameters=count.part("shared"),
         attention=groups,
         projections=_projections(tensors),
+        model_class="" if named == architecture.name else named,
     )
 
 
-def find_architecture(config: Mapping[str, Any], where: str) -> Architecture:
-    """Return the family that a config names.
+def find_class(config: Mapping[str, Any], where: str) -> str:
+    """Return the class that a config names and that is counted.
 
     Args:
         config: The parsed document.
@@ -100,11 +102,11 @@ def find_architecture(config: Mapping[str, Any], where: str) -> Architecture:
     found = names if isinstance(names, list) else []
     for name in found:
         if isinstance(name, str) and name in ARCHITECTURES:
-            return ARCHITECTURES[name]
+            return name
     given = found[0] if found else names if names is not None else config.get("model_type")
     if given is None:
         raise TokenmillError(f"missing field architectures in {where}; it names the model's class")
-    if not isinstance(given, str):
+    if not isinstance(given, str) or isinstance(names, str):
         raise TokenmillError(f"architectures in {where} must be a list of class names, got {shown(given)}")
     near = difflib.get_close_matches(given[:100], ARCHITECTURES, n=3, cutoff=0.4)
     near_text = f"nearest: {', '.join(near)}" if near else f"{len(ARCHITECTURES)} are known, none like it"

@@ -102,7 +102,7 @@ class ModelSpec:
 
     Args:
         id: Name on the Hugging Face Hub, such as "Qwen/Qwen3-8B".
-        architecture: Class name, such as "Qwen3ForCausalLM".
+        architecture: Class that it is counted and timed as, such as "Qwen3ForCausalLM".
         layers: Decoder layers.
         hidden_size: Width of the residual stream, in elements.
         intermediate_size: Width of a dense feed-forward layer (or of one expert), in elements.
@@ -130,6 +130,8 @@ class ModelSpec:
         shared_expert_parameters: Parameters of the experts that every token passes through.
         attention: What each kind of layer keeps of the past.
         projections: The weight matrices of the layers, by place and shape.
+        model_class: Class that the config names where that is an alias of `architecture`, such as
+            "Phi3ForCausalLM" of "MistralForCausalLM"; empty where both are one.
     """
 
     id: str
@@ -159,6 +161,12 @@ class ModelSpec:
     shared_expert_parameters: int
     attention: tuple[AttentionGroup, ...]
     projections: tuple[Projection, ...]
+    model_class: str = ""
+
+    @property
+    def served_class(self) -> str:
+        """Class that a server must know: the one that the config names."""
+        return self.model_class or self.architecture
 
     @property
     def dtype_bytes(self) -> int:
@@ -245,7 +253,7 @@ def read_config(path: Path) -> dict[str, Any]:
         TokenmillError: The file is missing, not text, not JSON, or not an object.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise TokenmillError(f"model file {path} does not exist") from None
     except IsADirectoryError:

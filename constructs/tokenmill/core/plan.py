@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenmill.core._codec import decode, digest, encode
+from tokenmill.core._files import read_document, replace_text
 from tokenmill.core.calibration import Calibration
 from tokenmill.core.engine_timing import EngineTiming
 from tokenmill.core.errors import NoPlanError, TokenmillError
@@ -259,13 +261,10 @@ class Plan:
 
         Raises:
             NoPlanError: There is no candidate, so nothing that a stack could be made of.
+            TokenmillError: The path is a folder.
         """
         _ = self.chosen
-        text = json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n"
-        target = Path(path)
-        partial = target.with_name(target.name + ".partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(target)
+        replace_text(Path(path), json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n")
 
     @classmethod
     def from_json(cls, document: object, where: str = "plan") -> Plan:
@@ -296,14 +295,7 @@ class Plan:
         Raises:
             TokenmillError: The file is missing, not JSON, or not a plan of this schema.
         """
-        try:
-            document = json.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise TokenmillError(f"plan file {path} does not exist; run: tokenmill plan --write") from None
-        except ValueError as error:
-            raise TokenmillError(
-                f"plan file {path} is not JSON ({error}); write it again with tokenmill plan --write"
-            ) from None
+        document = read_document(Path(path), "plan file", "run: tokenmill plan --write")
         return cls.from_json(document, f"plan file {path}")
 
 
@@ -314,6 +306,15 @@ def user_versions(catalog: UserCatalog | None) -> dict[str, str]:
         catalog: The user's catalog; None where there is none.
     """
     return {"your catalog": catalog.date} if catalog else {}
+
+
+def _finite(value: Any) -> Any:
+    """Configs of Mamba models hold Infinity (time_step_limit), which JSON has not: digests take its name."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def input_hash(
@@ -342,7 +343,7 @@ def input_hash(
     return digest(
         {
             "model_id": model_id,
-            "model_config": dict(model_config),
+            "model_config": _finite(dict(model_config)),
             "workload": encode(workload),
             "slo": encode(slo),
             "region": region,

@@ -16,6 +16,7 @@ LONGEST_TTFT_MS = 600_000.0
 LONGEST_ITL_MS = 2_000.0
 MOST_REQUESTS_PER_SECOND = 5_000.0
 FEWEST_REQUESTS_PER_SECOND = 1e-4
+FEWEST_OF_A_TRACE = 36 / 3600
 LONG_TOKENS = 1_000_000
 CV_OF_A_SPREAD = 0.02
 
@@ -62,6 +63,11 @@ def _workload(workload: Workload) -> Iterator[str]:
         )
     if rate < FEWEST_REQUESTS_PER_SECOND:
         yield f"traffic.requests_per_second = {rate:g} is less than nine requests a day"
+    if workload.trace_digest and rate < FEWEST_OF_A_TRACE:
+        yield (
+            f"the busiest hour of traffic.trace has {rate:.3g} requests/s, too few for percentiles to hold; "
+            "arrival_s is in seconds, not milliseconds"
+        )
     for side, mean, spread in (
         ("input", workload.input_tokens, workload.input_spread),
         ("output", workload.output_tokens, workload.output_spread),

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tokenmill.core._settings_reader import COMPLIANCE_PACKS, STACKS, read_section
 from tokenmill.core.calibration import Calibration
 from tokenmill.core.errors import SettingsError, TokenmillError
-from tokenmill.core.model_catalog import model_file
-from tokenmill.core.model_spec import ModelSpec, read_config
+from tokenmill.core.model_catalog import check_reference, find_model, model_file
 from tokenmill.core.plan import Plan, input_hash, user_versions
 from tokenmill.core.user_catalog import find_user_catalog
 from tokenmill.core.versions import catalog_versions
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from tokenmill.core.model_spec import ModelSpec
     from tokenmill.core.workload import Limits, Slo, Workload
 
 CONTEXT_PREFIX = "tokenmill:"
@@ -99,9 +99,18 @@ class StackSettings:
         """The config.json of the model.
 
         Raises:
-            TokenmillError: Neither a file nor in the catalog.
+            TokenmillError: Neither a file nor a known model that has one.
         """
         return model_file(self.model, self.path.parent)
+
+    @property
+    def found_model(self) -> tuple[ModelSpec, dict[str, Any]]:
+        """The model, and the config that it was read from.
+
+        Raises:
+            TokenmillError: Neither a file nor a known model, or no config that can be read.
+        """
+        return find_model(self.model, self.path.parent)
 
     @property
     def input_hash(self) -> str:
@@ -111,10 +120,10 @@ class StackSettings:
             TokenmillError: The model file or the calibration cannot be read.
         """
         calibration = self.calibration
-        spec = ModelSpec.from_hf_config(self.model_path)
+        spec, config = self.found_model
         return input_hash(
             model_id=spec.id,
-            model_config=read_config(self.model_path),
+            model_config=config,
             workload=self.workload,
             slo=self.slo,
             region=self.region,
@@ -241,11 +250,13 @@ def read_plan(settings: StackSettings) -> tuple[Plan, tuple[str, ...]]:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise TokenmillError(
             f"settings file {path} does not exist; write one with a [chat] section"
         ) from None
+    except IsADirectoryError:
+        raise TokenmillError(f"settings file {path} is a folder; name the TOML file in it") from None
     except UnicodeDecodeError:
         raise TokenmillError(f"settings file {path} is not text") from None
     except tomllib.TOMLDecodeError as error:
@@ -284,7 +295,7 @@ def _edited(plan: Plan, settings: StackSettings) -> str:
         "stack": (plan.stack, settings.stack),
         "backend": (plan.backend, settings.backend),
         "region": (plan.region, settings.region),
-        "model": (plan.model.id, ModelSpec.from_hf_config(settings.model_path).id),
+        "model": (plan.model.id, settings.found_model[0].id),
         "traffic": (plan.workload, settings.workload),
         "slo": (plan.slo, settings.slo),
         "limits": (plan.limits, settings.limits),
@@ -311,9 +322,7 @@ def _model_problems(settings: StackSettings) -> list[str]:
             'amazon.nova-lite-v1:0, an inference profile\'s id or its ARN, or set backend = "sagemaker"'
         ]
     try:
-        path = settings.model_path
+        check_reference(settings.model, settings.path.parent)
     except TokenmillError as error:
         return [f"{settings.stack}.model: {error}"]
-    if path.is_dir():
-        return [f"{settings.stack}.model: {settings.model!r} is a folder; name the config.json in it"]
     return []

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import hashlib
 import io
 import math
 import zlib
+from array import array
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from operator import le
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.workload import MOST_TOKENS, TokenSpread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from _csv import Reader as _Reader
+    from collections.abc import Callable, Iterator, Sequence
 
 COLUMNS = ("arrival_s", "input_tokens", "output_tokens")
 PEAK_SECONDS = 3600.0
+MOST_SECONDS = 1e11
+"""Three thousand years: a date in milliseconds or less is beyond it."""
+BLOCK = 512
 GZIP_MAGIC = b"\x1f\x8b"
+MOST_REQUESTS = 50_000_000
+"""Two weeks at forty requests a second: more is another file, or a small one that unpacks without end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,67 +72,156 @@ def read_trace(path: Path | str) -> TraceSummary:
         TokenmillError: The file is missing, empty, no gzip or no text, lacks a column, or has a value that
             cannot be; the message names line and column.
     """
-    content = _content(Path(path))
+    where, digest = f"trace {path}", hashlib.sha256()
+    columns = _Columns()
     try:
-        text = content.decode("utf-8-sig")
+        with contextlib.ExitStack() as files:
+            reader = csv.reader(_opened(Path(path), digest, files))
+            sound = _fill(columns, reader, _places(reader, where), where)
+        if not sound:
+            with contextlib.ExitStack() as files:
+                reader = csv.reader(_opened(Path(path), hashlib.sha256(), files))
+                _complain(reader, where)
     except UnicodeDecodeError:
-        raise TokenmillError(f"trace {path} is not text; give a CSV file with {', '.join(COLUMNS)}") from None
-    rows = sorted(_rows(text, f"trace {path}"))
-    if len(rows) < 2 or rows[0][0] == rows[-1][0]:
+        raise TokenmillError(f"{where} is not text; give a CSV file with {', '.join(COLUMNS)}") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise TokenmillError(f"{where} is a damaged gzip file ({str(error).lower()})") from None
+    columns.sort()
+    times = columns.arrivals
+    if len(times) < 2 or times[0] == times[-1]:
         raise TokenmillError(
-            f"trace {path} has {len(rows)} requests at {len({row[0] for row in rows})} different times; "
+            f"{where} has {len(times)} requests at {len(set(times))} different times; "
             "a rate needs two of each"
         )
-    return _summary(rows, hashlib.sha256(content).hexdigest(), f"trace {path}")
+    return _summary(columns, digest.hexdigest(), where)
 
 
-def _content(path: Path) -> bytes:
+@dataclass(slots=True)
+class _Columns:
+    """A trace column by column: a hundred megabytes of text are a hundred of memory, not a thousand."""
+
+    arrivals: array[float] = field(default_factory=lambda: array("d"))
+    prompts: array[int] = field(default_factory=lambda: array("l"))
+    answers: array[int] = field(default_factory=lambda: array("l"))
+
+    def add(self, rows: list[list[str]], places: tuple[int, ...]) -> bool:
+        """Take rows in, and say whether each value is one that can be."""
+        arrival, prompt, answer = places
+        try:
+            times = array("d", [float(row[arrival]) for row in rows])
+            prompts = array("l", [int(row[prompt]) for row in rows])
+            answers = array("l", [int(row[answer]) for row in rows])
+        except (ValueError, OverflowError):
+            return False
+        self.arrivals += times
+        self.prompts += prompts
+        self.answers += answers
+        return (
+            not math.isnan(sum(times))
+            and max(max(times), -min(times)) <= MOST_SECONDS
+            and max(max(prompts), max(answers)) <= MOST_TOKENS
+            and min(min(prompts), min(answers)) >= 0
+        )
+
+    def sort(self) -> None:
+        times = self.arrivals
+        if all(map(le, times, islice(times, 1, None))):
+            return
+        order = sorted(range(len(times)), key=times.__getitem__)
+        self.arrivals = array("d", map(times.__getitem__, order))
+        self.prompts = array("l", map(self.prompts.__getitem__, order))
+        self.answers = array("l", map(self.answers.__getitem__, order))
+
+
+class _Digesting(io.RawIOBase):
+    """Takes the digest of what is read, so that a file is read once and never held whole."""
+
+    def __init__(self, source: BinaryIO, digest: hashlib._Hash) -> None:
+        self.source, self.digest = source, digest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content = self.source.read(len(buffer))
+        self.digest.update(content)
+        buffer[: len(content)] = content
+        return len(content)
+
+
+def _opened(path: Path, digest: hashlib._Hash, files: contextlib.ExitStack) -> io.TextIOWrapper:
     try:
-        raw = path.read_bytes()
+        raw = files.enter_context(path.open("rb"))
     except FileNotFoundError:
         raise TokenmillError(f"trace {path} does not exist") from None
     except IsADirectoryError:
         raise TokenmillError(f"trace {path} is a folder; name the CSV file in it") from None
-    if not raw.startswith(GZIP_MAGIC):
-        return raw
-    try:
-        return gzip.decompress(raw)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise TokenmillError(f"trace {path} is a damaged gzip file ({str(error).lower()})") from None
+    packed = raw.peek(len(GZIP_MAGIC)).startswith(GZIP_MAGIC)
+    source = files.enter_context(gzip.GzipFile(fileobj=raw)) if packed else raw
+    buffered = io.BufferedReader(_Digesting(cast("BinaryIO", source), digest), 1 << 20)
+    return files.enter_context(io.TextIOWrapper(buffered, encoding="utf-8-sig", newline=""))
 
 
-def _rows(text: str, where: str) -> list[tuple[float, int, int]]:
-    reader = csv.reader(io.StringIO(text, newline=""))
-    header = [name.strip() for name in next(reader, [])]
+def _places(reader: _Reader, where: str) -> tuple[int, ...]:
+    """Where the header has the columns, and how many it has."""
+    header = [name.strip() for name in next(_rows(reader, where), [])]
     missing = [name for name in COLUMNS if name not in header]
-    if missing:
+    twice = [name for name in COLUMNS if header.count(name) > 1]
+    if missing or twice:
+        fault = f"lacks {', '.join(missing)}" if missing else f"names {', '.join(twice)} twice"
         found = ", ".join(header) or "nothing"
         raise TokenmillError(
-            f"{where} line 1 lacks {', '.join(missing)}; the first line must name {', '.join(COLUMNS)}, "
-            f"got {found}"
+            f"{where} line 1 {fault}; the first line must name {', '.join(COLUMNS)}, got {found:.200}"
         )
-    arrival, prompt, answer = (header.index(name) for name in COLUMNS)
-    rows = []
+    return (*(header.index(name) for name in COLUMNS), len(header))
+
+
+def _fill(columns: _Columns, reader: _Reader, places: tuple[int, ...], where: str) -> bool:
+    """Read all rows, a block at a time, and say whether every one is sound."""
+    *indices, width = places
+    lines = _rows(reader, where)
+    while block := list(islice(lines, BLOCK)):
+        rows = list(filter(None, block))
+        if set(map(len, rows)) - {width} or (rows and not columns.add(rows, tuple(indices))):
+            return False
+        if len(columns.arrivals) > MOST_REQUESTS:
+            raise TokenmillError(
+                f"{where} has more than {MOST_REQUESTS:,} requests; give the busiest day alone"
+            )
+    return True
+
+
+def _rows(reader: _Reader, where: str) -> Iterator[list[str]]:
     try:
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise TokenmillError(
-                    f"{where} line {reader.line_num} has {len(row)} values for {len(header)} columns"
-                )
-            try:
-                rows.append((_seconds(row[arrival]), _tokens(row[prompt]), _tokens(row[answer])))
-            except ValueError:
-                raise _bad_value(row, header, f"{where} line {reader.line_num}") from None
+        yield from reader
     except csv.Error as error:
         raise TokenmillError(f"{where} line {reader.line_num} is not CSV ({error})") from None
-    return rows
+
+
+def _complain(reader: _Reader, where: str) -> None:
+    """Raise for the first row that cannot be, row by row: blocks do not know their lines."""
+    *indices, width = _places(reader, where)
+    raise next(filter(None, map(partial(_fault, reader, indices, width, where), _rows(reader, where))))
+
+
+def _fault(
+    reader: _Reader, indices: list[int], width: int, where: str, row: list[str]
+) -> TokenmillError | None:
+    place = f"{where} line {reader.line_num}"
+    if row and len(row) != width:
+        return TokenmillError(f"{place} has {len(row)} values for {width} columns")
+    said = []
+    for (name, read, says), index in zip(KINDS, indices, strict=True):
+        try:
+            read(row[index] if row else "0")
+        except ValueError:
+            said.append(f"column {name} must be {says}, got {row[index][:40]!r}")
+    return TokenmillError(f"{place} {'; '.join(said)}") if said else None
 
 
 def _seconds(text: str) -> float:
     value = float(text)
-    if not math.isfinite(value):
+    if not abs(value) <= MOST_SECONDS:
         raise ValueError(text)
     return value
 
@@ -133,36 +233,26 @@ def _tokens(text: str) -> int:
     return value
 
 
-def _bad_value(row: Sequence[str], header: Sequence[str], where: str) -> TokenmillError:
-    kinds: tuple[tuple[str, Callable[[str], float], str], ...] = (
-        ("arrival_s", _seconds, "a number of seconds"),
-        ("input_tokens", _tokens, f"a whole number of tokens, 0 to {MOST_TOKENS:,}"),
-        ("output_tokens", _tokens, f"a whole number of tokens, 0 to {MOST_TOKENS:,}"),
-    )
-    said = []
-    for name, read, says in kinds:
-        text = row[header.index(name)]
-        try:
-            read(text)
-        except ValueError:
-            said.append(f"column {name} must be {says}, got {text!r}")
-    return TokenmillError(f"{where} {'; '.join(said)}")
+KINDS: tuple[tuple[str, Callable[[str], float], str], ...] = (
+    ("arrival_s", _seconds, "a number of seconds"),
+    ("input_tokens", _tokens, f"a whole number of tokens, 0 to {MOST_TOKENS:,}"),
+    ("output_tokens", _tokens, f"a whole number of tokens, 0 to {MOST_TOKENS:,}"),
+)
 
 
-def _summary(rows: list[tuple[float, int, int]], digest: str, where: str) -> TraceSummary:
-    arrivals = [row[0] for row in rows]
+def _summary(columns: _Columns, digest: str, where: str) -> TraceSummary:
+    arrivals = columns.arrivals
     first, last = _peak(arrivals)
-    busy = rows[first:last]
     times = arrivals[first:last]
     whole = arrivals[-1] - arrivals[0] < PEAK_SECONDS
     span = times[-1] - times[0] if whole else PEAK_SECONDS
-    prompts, answers = sorted(row[1] for row in busy), sorted(row[2] for row in busy)
+    prompts, answers = sorted(columns.prompts[first:last]), sorted(columns.answers[first:last])
     if not prompts[-1] or not answers[-1]:
         raise TokenmillError(f"{where} has no tokens in {'input' if not prompts[-1] else 'output'}_tokens")
     gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
     return TraceSummary(
-        requests=len(busy),
-        requests_per_second=float(f"{len(busy) / span:.6g}"),
+        requests=len(times),
+        requests_per_second=float(f"{len(times) / span:.6g}"),
         input_tokens=max(1, round(sum(prompts) / len(prompts))),
         output_tokens=max(1, round(sum(answers) / len(answers))),
         input_spread=_spread(prompts),
@@ -173,16 +263,17 @@ def _summary(rows: list[tuple[float, int, int]], digest: str, where: str) -> Tra
     )
 
 
-def _peak(arrivals: list[float]) -> tuple[int, int]:
+def _peak(arrivals: array[float]) -> tuple[int, int]:
     """First and one past the last request of the hour with the most, the earliest such hour."""
-    best = (0, bisect_left(arrivals, arrivals[0] + PEAK_SECONDS))
-    last = best[1]
-    for first, start in enumerate(arrivals):
-        while last < len(arrivals) and arrivals[last] < start + PEAK_SECONDS:
-            last += 1
-        if last - first > best[1] - best[0]:
-            best = (first, last)
-    return best
+    start, most = 0, bisect_left(arrivals, arrivals[0] + PEAK_SECONDS)
+    # an hour that begins at a request holds more than the best one only if the request `most` later is in it
+    first = 1
+    while first + most < len(arrivals):
+        end = arrivals[first] + PEAK_SECONDS
+        if arrivals[first + most] < end:
+            start, most = first, bisect_left(arrivals, end, first + most) - first
+        first += 1
+    return start, start + most
 
 
 def _spread(ordered: list[int]) -> TokenSpread:

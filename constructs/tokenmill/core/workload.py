@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import math
-import operator
 from dataclasses import dataclass
 
+from tokenmill.core._checks import as_floats, as_texts, as_whole, at_most, numeric, of_kind, positive
 from tokenmill.core.errors import TokenmillError
 
 MOST_TOKENS = 100_000_000
@@ -17,37 +17,6 @@ P95 = 1.6448536269514722
 """Standard deviations from the median to the 95th percentile of a normal variable."""
 AS_PUBLISHED = "as-published"
 QUANTIZATIONS = (AS_PUBLISHED, "fp8", "int8", "int4")
-
-
-def _as_floats(value: object, *names: str) -> None:
-    """Turn whole numbers into floats, so that 95 and 95.0 are one value with one digest."""
-    for name in names:
-        object.__setattr__(value, name, float(getattr(value, name)))
-
-
-def _as_whole(value: object, *names: str) -> None:
-    """Turn anything that counts, NumPy's whole numbers too, into an int; refuse the rest."""
-    for name in names:
-        found = getattr(value, name)
-        try:
-            number = None if isinstance(found, bool) else operator.index(found)
-        except TypeError:
-            number = None
-        if number is None:
-            raise TokenmillError(f"{name} must be a whole number, got {found!r}")
-        object.__setattr__(value, name, number)
-
-
-def _positive(**values: float) -> None:
-    for name, value in values.items():
-        if not (math.isfinite(value) and value > 0):
-            raise TokenmillError(f"{name} must be above 0, got {value!r}")
-
-
-def _at_most(most: float, **values: float) -> None:
-    for name, value in values.items():
-        if value > most:
-            raise TokenmillError(f"{name} must be at most {most:,.0f}, got {value!r}; check its unit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +37,8 @@ class TokenSpread:
     cv: float
 
     def __post_init__(self) -> None:
-        _as_whole(self, "p50", "p95")
+        as_whole(self, "p50", "p95")
+        numeric(self, "cv")
         if not 0 <= self.p50 <= self.p95 <= MOST_TOKENS:
             raise TokenmillError(
                 f"p50 must be 0 or more and p95 at least p50 and at most {MOST_TOKENS:,}, "
@@ -76,7 +46,7 @@ class TokenSpread:
             )
         if not 0 <= self.cv <= 1000:
             raise TokenmillError(f"cv must be 0 to 1000, got {self.cv!r}")
-        _as_floats(self, "cv")
+        as_floats(self, "cv")
 
     @classmethod
     def lognormal(cls, *, p50: int, p95: int) -> TokenSpread:
@@ -89,7 +59,7 @@ class TokenSpread:
         Raises:
             TokenmillError: p50 is not above 0, or p95 is below it.
         """
-        _positive(p50=p50)
+        positive(p50=p50)
         sigma = math.log(max(p95, p50) / p50) / P95
         return cls(p50=p50, p95=p95, cv=min(1000.0, math.sqrt(math.expm1(min(700.0, sigma * sigma)))))
 
@@ -130,14 +100,15 @@ class SpeculativeDecoding:
     draft_cost: float = 0.0
 
     def __post_init__(self) -> None:
-        _as_whole(self, "tokens")
+        as_whole(self, "tokens")
+        numeric(self, "acceptance", "draft_cost")
         if not 1 <= self.tokens <= 64:
             raise TokenmillError(f"tokens must be 1 to 64, got {self.tokens}")
         if not 0 <= self.acceptance <= 1:
             raise TokenmillError(f"acceptance must be 0 to 1, got {self.acceptance!r}")
         if not 0 <= self.draft_cost <= 1:
             raise TokenmillError(f"draft_cost must be 0 to 1, got {self.draft_cost!r}")
-        _as_floats(self, "acceptance", "draft_cost")
+        as_floats(self, "acceptance", "draft_cost")
 
     @property
     def tokens_per_step(self) -> float:
@@ -175,14 +146,18 @@ class Workload:
     speculative: SpeculativeDecoding | None = None
 
     def __post_init__(self) -> None:
-        _as_whole(self, "input_tokens", "output_tokens")
-        _positive(
+        as_whole(self, "input_tokens", "output_tokens")
+        numeric(self, "requests_per_second", "prefix_cache_share", "burstiness")
+        of_kind(self, "input_spread", TokenSpread)
+        of_kind(self, "output_spread", TokenSpread)
+        of_kind(self, "speculative", SpeculativeDecoding)
+        positive(
             requests_per_second=self.requests_per_second,
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
         )
-        _at_most(MOST_REQUESTS_PER_SECOND, requests_per_second=self.requests_per_second)
-        _at_most(MOST_TOKENS, input_tokens=self.input_tokens, output_tokens=self.output_tokens)
+        at_most(MOST_REQUESTS_PER_SECOND, requests_per_second=self.requests_per_second)
+        at_most(MOST_TOKENS, input_tokens=self.input_tokens, output_tokens=self.output_tokens)
         if not 0 <= self.prefix_cache_share < 1:
             raise TokenmillError(
                 f"prefix_cache_share must be 0 or more and below 1, got {self.prefix_cache_share!r}; "
@@ -190,12 +165,17 @@ class Workload:
             )
         if not 0 <= self.burstiness <= 100:
             raise TokenmillError(f"burstiness must be 0 to 100, got {self.burstiness!r}")
-        _as_floats(self, "requests_per_second", "prefix_cache_share", "burstiness")
+        as_floats(self, "requests_per_second", "prefix_cache_share", "burstiness")
 
     @property
     def tokens_per_hour(self) -> float:
         """Input and output tokens an hour at the planned rate."""
         return self.requests_per_second * 3600 * (self.input_tokens + self.output_tokens)
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether answers have a second token, and so a gap before it."""
+        return self.output_tokens > 1
 
     @property
     def input_cv(self) -> float:
@@ -233,11 +213,13 @@ class Slo:
     percentile: float = 95.0
 
     def __post_init__(self) -> None:
-        _positive(ttft_ms=self.ttft_ms, itl_ms=self.itl_ms)
-        _at_most(MOST_MS, ttft_ms=self.ttft_ms, itl_ms=self.itl_ms)
+        numeric(self, "ttft_ms", "itl_ms", "percentile")
+        positive(ttft_ms=self.ttft_ms, itl_ms=self.itl_ms)
+        at_most(MOST_MS, ttft_ms=self.ttft_ms, itl_ms=self.itl_ms)
         if not 50 <= self.percentile <= 99.9:
-            raise TokenmillError(f"percentile must be 50 to 99.9, got {self.percentile!r}")
-        _as_floats(self, "ttft_ms", "itl_ms", "percentile")
+            hint = "; it is in percent, not a share" if 0 < self.percentile < 1 else ""
+            raise TokenmillError(f"percentile must be 50 to 99.9, got {self.percentile!r}{hint}")
+        as_floats(self, "ttft_ms", "itl_ms", "percentile")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,7 +267,7 @@ class Parallelism:
         expert: Cores that share the experts of a mixture of experts.
 
     Raises:
-        TokenmillError: A degree is below 1.
+        TokenmillError: A degree is no whole number above 0.
     """
 
     tensor: int
@@ -294,6 +276,7 @@ class Parallelism:
     expert: int = 1
 
     def __post_init__(self) -> None:
+        as_whole(self, "tensor", "pipeline", "data", "expert")
         for name in ("tensor", "pipeline", "data", "expert"):
             if getattr(self, name) < 1:
                 raise TokenmillError(f"{name} parallelism must be 1 or more, got {getattr(self, name)}")
@@ -336,15 +319,17 @@ class Limits:
     allow_experimental: bool = False
 
     def __post_init__(self) -> None:
-        _as_whole(self, "max_instances", "max_sequences", "min_copies")
-        _positive(
+        as_texts(self, "instances", "quantizations")
+        as_whole(self, "max_instances", "max_sequences", "min_copies")
+        numeric(self, "target_utilization_percent")
+        positive(
             max_instances=self.max_instances,
             max_sequences=self.max_sequences,
             min_copies=self.min_copies,
         )
-        _at_most(MOST_TOKENS, max_instances=self.max_instances, max_sequences=self.max_sequences)
+        at_most(MOST_TOKENS, max_instances=self.max_instances, max_sequences=self.max_sequences)
         if self.context_tokens is not None:
-            _as_whole(self, "context_tokens")
+            as_whole(self, "context_tokens")
             if not 128 <= self.context_tokens <= MOST_TOKENS:
                 raise TokenmillError(
                     f"context_tokens must be 128 or more and at most {MOST_TOKENS:,}, "
@@ -357,10 +342,11 @@ class Limits:
                 f"got {', '.join(map(repr, unknown)) or 'none'}"
             )
         if not 10 <= self.target_utilization_percent <= 95:
+            hint = "; it is in percent, not a share" if 0 < self.target_utilization_percent <= 1 else ""
             raise TokenmillError(
-                f"target_utilization_percent must be 10 to 95, got {self.target_utilization_percent!r}"
+                f"target_utilization_percent must be 10 to 95, got {self.target_utilization_percent!r}{hint}"
             )
-        _as_floats(self, "target_utilization_percent")
+        as_floats(self, "target_utilization_percent")
 
     def allows(self, instance_type: str) -> bool:
         """Return whether an instance type may be used.

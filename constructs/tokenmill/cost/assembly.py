@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tokenmill.core._settings_reader import REGION
 from tokenmill.core.errors import TokenmillError
 from tokenmill.lint.assembly import load_document, read_assembly
 
@@ -158,6 +159,8 @@ def read_stacks(directory: Path, region: str | None = None) -> tuple[CostStack, 
     Raises:
         TokenmillError: It is no assembly, a template has another shape, or a region is not known.
     """
+    if region is not None and not REGION.fullmatch(region):
+        raise TokenmillError(f"--region must be an AWS region such as us-east-1, got {region!r}")
     try:
         found = read_assembly(directory)
     except TokenmillError:

@@ -62,7 +62,7 @@ def cost_of(
         unknown=_unknown(stacks),
         quotas=(*quotas_of(stacks), *planned.quotas(stacks)),
         tokens=tuple(tokens),
-        warnings=(*planned.warnings, *_warnings(stacks, lines, day)),
+        warnings=(*planned.warnings, *_unused(listed), *_warnings(stacks, lines, day)),
     )
 
 
@@ -143,6 +143,12 @@ def _by_use(stack: CostStack) -> Iterable[ByUse]:
 def _unknown(stacks: Iterable[CostStack]) -> tuple[tuple[str, int], ...]:
     kinds = (item.type for stack in stacks for item in stack.resources.values())
     return tuple(sorted(Counter(kind for kind in kinds if not known(kind)).items()))
+
+
+def _unused(prices: PriceList) -> Iterable[str]:
+    names = ", ".join(prices.unused)
+    if names:
+        yield f"the price given of {names} is used by nothing here; check how it is written"
 
 
 def _warnings(

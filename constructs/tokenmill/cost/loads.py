@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tokenmill.cost.prices import PriceList
 
 MILLION = 1e6
+NO_PRICE = "give yours to tokenmill advise with --token-price input=USD,output=USD"
 PLANS = "*.plan.json"
 PREFIX = "tokenmill-"
 INSTANCES = "endpoint instances"
@@ -148,7 +149,7 @@ class PlannedLoads:
 def _bedrock(section: StackSettings, stack: CostStack, other: float | None) -> TokenCost:
     load = section.workload
     try:
-        quote = bedrock_price(section.model, stack.region)
+        quote = bedrock_price(section.model, stack.region, way_out=NO_PRICE)
     except TokenmillError as error:
         return _not_told(stack, section.model, str(error), load)
     if quote.price is None:
@@ -171,16 +172,17 @@ def _bedrock(section: StackSettings, stack: CostStack, other: float | None) -> T
 
 def _token_quota(section: StackSettings, region: str) -> QuotaNeed:
     from tokenmill.core.bedrock_prices import plain_id, profile_of
-    from tokenmill.planner.advise.quota import burndown
+    from tokenmill.planner.advise.need import ROOM_FOR_LONG_ANSWERS, Usage
+    from tokenmill.planner.advise.quota import quota_need
 
-    load = section.workload
     model = plain_id(section.model)
-    rate, doubt = burndown(model)
+    need = quota_need(model, section.workload, Usage())
     scope = "Cross-Region" if profile_of(model) else "On-demand"
     notes = [
-        f"an answer token counts {rate:g}",
-        "room for max_tokens is reserved while a request runs",
-        doubt,
+        f"{need.settled_tpm:,.0f} settled, an answer token counting {need.burndown:g}",
+        f"{need.reserved_tpm:,.0f} reserved while requests run, max_tokens being {ROOM_FOR_LONG_ANSWERS} "
+        "times the mean answer",
+        need.note,
     ]
     return QuotaNeed(
         service="bedrock",
@@ -188,7 +190,7 @@ def _token_quota(section: StackSettings, region: str) -> QuotaNeed:
         code="",
         region=region,
         at_floor=0.0,
-        at_most=load.requests_per_second * 60 * (load.input_tokens + rate * load.output_tokens),
+        at_most=need.ask_for_tpm,
         note="; ".join(filter(None, notes)),
     )
 

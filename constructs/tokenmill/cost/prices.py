@@ -84,6 +84,7 @@ class PriceList:
 
     def __init__(self, given: Mapping[str, float] | None = None) -> None:
         self._given = dict(given or {})
+        self._used: set[str] = set()
         for item, usd in self._given.items():
             if not item.startswith((INSTANCE, TYPE)) and item not in service_items():
                 raise TokenmillError(
@@ -93,6 +94,11 @@ class PriceList:
             if not (math.isfinite(usd) and usd > 0):
                 raise TokenmillError(f"the price of {item} must be above 0, got {usd!r}")
 
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Items that the user gave a price of and nothing asked for yet."""
+        return tuple(item for item in self._given if item not in self._used)
+
     def find(self, item: str, region: str) -> ItemPrice | None:
         """Return a price, or None where none is known; another region's price is never used.
 
@@ -101,6 +107,7 @@ class PriceList:
             region: AWS region.
         """
         if item in self._given:
+            self._used.add(item)
             return ItemPrice(
                 usd=self._given[item], unit=unit_of(item), source="given on the command line", source_date=""
             )

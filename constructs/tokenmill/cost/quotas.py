@@ -25,7 +25,8 @@ COUNTED = {
 }
 CONCURRENCY = ("lambda", "Concurrent executions", "L-B99A9384")
 UNRESERVED = 100
-"""Lambda keeps this much unreserved: "Configuring reserved concurrency for a function" (AWS Lambda)."""
+"""Lambda keeps this much unreserved: "Configuring reserved concurrency for a function" (AWS Lambda Developer
+Guide), as AWS re:Post quotes it. New accounts with a lower limit keep less."""
 
 
 def quotas_of(stacks: Iterable[CostStack]) -> tuple[QuotaNeed, ...]:

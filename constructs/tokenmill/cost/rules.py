@@ -3,9 +3,14 @@
 Sources, by title: "AWS KMS pricing", "AWS PrivateLink pricing" (an hour in each Availability Zone), "Amazon
 VPC pricing" (NAT gateways, public IPv4), "Amazon CloudWatch pricing" (alarms by metric, dashboards), "AWS WAF
 pricing", "AWS Lambda pricing" (provisioned concurrency), "Elastic Load Balancing pricing"; "Target tracking
-scaling policies for Application Auto Scaling" (Application Auto Scaling User Guide) for the alarms that a
-policy makes; "Amazon OpenSearch Serverless cost-effective search capabilities, at any scale" (AWS Big Data
-Blog) for half an OCU each, twice with standby replicas.
+scaling policies for Application Auto Scaling" (Application Auto Scaling User Guide) and the example of
+"put-scaling-policy" (AWS CLI Command Reference) for the two alarms that a policy makes; that one with
+DisableScaleIn makes one alarm is assumed: no page says how many; "WAF Cost" (AWS Security Services Best
+Practices): a rule group counts as one rule of its web ACL;
+infracost/infracost@95ba4f4:internal/resources/aws/cloudwatch_metric_alarm.go: an anomaly alarm counts three
+metrics, and periods below 60 seconds are high resolution; "Amazon OpenSearch Serverless cost-effective search
+capabilities, at any scale" (AWS Big Data Blog) for half an OCU each, twice with standby replicas; "Managing
+capacity limits for Amazon OpenSearch Serverless" (its Developer Guide) for which collections share them.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
 
 HIGH_RESOLUTION_SECONDS = 60
 ANOMALY_METRICS = 3
+VECTOR = "VECTORSEARCH"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,20 +180,22 @@ def _api_stage(resource: Resource, stack: CostStack) -> Iterable[Charge]:
 def _collection(resource: Resource, stack: CostStack) -> Iterable[Charge]:
     if "CollectionGroupName" in resource.properties:
         return []
-    first = next(
+    vector = resource.properties.get("Type") == VECTOR
+    pool = [
         item
         for item in stack.of_type("AWS::OpenSearchServerless::Collection")
-        if "CollectionGroupName" not in item.properties
-    )
-    if resource is not first:
+        if "CollectionGroupName" not in item.properties and (item.properties.get("Type") == VECTOR) == vector
+    ]
+    if resource is not pool[0]:
         return []
-    standby = resource.properties.get("StandbyReplicas", "ENABLED") != "DISABLED"
+    standby = any(item.properties.get("StandbyReplicas", "ENABLED") != "DISABLED" for item in pool)
     return [
         Charge(
             item="opensearch-ocu",
             what="OpenSearch compute units for indexing and search",
             quantity=2 if standby else 1,
-            note="collections of an account share them; those with a KMS key of their own take as many again",
+            note="collections of an account share them, vector search apart from the others; those with a "
+            "KMS key of their own take as many again",
         )
     ]
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from tokenmill.core.errors import NoPlanError, TokenmillError
 from tokenmill.core.images import image, serving_image
 from tokenmill.core.instances import instance_type
-from tokenmill.core.model_spec import ModelSpec
 from tokenmill.core.settings import read_plan
 from tokenmill.doctor.item import Item, State
 from tokenmill.lint.tools import find_checkov
@@ -144,7 +143,7 @@ def licence(settings: StackSettings) -> Item:
         command = f"aws bedrock get-foundation-model-availability --model-id {settings.model}"
         detail = "Bedrock decides by account"
         return Item(name="model access", state=State.UNKNOWN, detail=detail, command=command)
-    model = ModelSpec.from_hf_config(settings.model_path).id
+    model = settings.found_model[0].id
     page = f"https://huggingface.co/{model}"
     for row in _licences():
         if fnmatch.fnmatchcase(model, row["pattern"]):

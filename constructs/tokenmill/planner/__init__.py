@@ -6,7 +6,6 @@ import datetime
 from typing import TYPE_CHECKING
 
 from tokenmill.core._codec import encode
-from tokenmill.core.model_spec import ModelSpec, read_config
 from tokenmill.core.plan import Plan, input_hash, user_versions
 from tokenmill.core.plausibility import implausible
 from tokenmill.core.user_catalog import find_user_catalog
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tokenmill.core.calibration import Calibration
+    from tokenmill.core.model_spec import ModelSpec
     from tokenmill.core.settings import StackSettings
     from tokenmill.core.user_catalog import UserCatalog
     from tokenmill.core.workload import Slo, Workload
@@ -134,9 +134,10 @@ def plan_for(
     Raises:
         TokenmillError: The model file cannot be read, or the inputs contradict each other.
     """
+    model, config = settings.found_model
     return plan(
-        model=ModelSpec.from_hf_config(settings.model_path),
-        model_config=read_config(settings.model_path),
+        model=model,
+        model_config=config,
         workload=settings.workload,
         slo=settings.slo,
         region=settings.region,

@@ -2,68 +2,33 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import io
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tokenmill.core.coefficients import coefficients
+from tokenmill.core.coefficients import DIGEST_DIGITS, coefficients
 from tokenmill.core.errors import TokenmillError
-from tokenmill.planner.performance import gpu, gpu_rows, neuron, neuron_rows
-from tokenmill.planner.performance.fitted import stack
+from tokenmill.core.model_catalog import known_model
+from tokenmill.planner.measurements import CONFIGURATION, FLAGS, deployment_of, wanted
+from tokenmill.planner.performance import gpu, neuron
+from tokenmill.planner.performance.fitted import half_width, stack
 from tokenmill.planner.performance.gpu_columns import TEXTS as GPU_TEXTS
 from tokenmill.planner.performance.neuron_columns import TEXTS as NEURON_TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
 SCHEMA = 1
-ID_DIGITS = 8
-QUALITIES = ("A", "B")
-NEURON_PREFIXES = ("Inferentia", "Trainium")
-FLAGS = {"itl": "fit_decode", "tpot": "fit_decode", "ttft": "fit_prefill"}
-MEASURED = {"itl": "tpot_ms", "tpot": "tpot_ms", "ttft": "ttft_ms"}
-COLUMNS = (
-    "id",
-    "source_set",
-    "model",
-    "hf_id",
-    "model_family",
-    "accelerator",
-    "tp_degree",
-    "batch_size",
-    "concurrency",
-    "input_tokens",
-    "output_tokens",
-    "max_seq_len",
-    "weight_dtype",
-    "quantization",
-    "software",
-    "software_version",
-    "tpot_ms",
-    "ttft_ms",
-    "quality",
-    "fit_decode",
-    "fit_prefill",
-    "notes",
-)
-"""Columns that a file must have; more do no harm."""
-CONFIGURATION = (
-    "model",
-    "accelerator",
-    "tp_degree",
-    "batch_size",
-    "max_seq_len",
-    "software",
-    "software_version",
-)
 CHIPS = {"Inferentia2": "inf2", "Trainium1": "trn1", "Trainium2": "trn2", "Trainium3": "trn3"}
 GROUPINGS = ("all", "chip", "moe", "batch", "family", "source_set")
 LARGEST_SMALL_BATCH = 8
+FARTHEST = 100.0
+"""Times longer or shorter than predicted beyond which a unit or a row is taken to be wrong; prefills of
+mixtures were measured up to 40 times slower."""
+SECONDS = (1 / 3000, 1 / 300)
+"""Measured over predicted where seconds were written for milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +99,12 @@ class Accuracy:
     fitted_on: int
     duplicates: int
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What makes the file implausible, a sentence each."""
+        found = (_implausible([item for item in self.scored if item.metric == name]) for name in FLAGS)
+        return tuple(filter(None, found))
+
     def to_json(self) -> dict[str, Any]:
         """Return the document that machines read."""
         return {
@@ -141,49 +112,10 @@ class Accuracy:
             "skipped": len(self.skipped),
             "duplicates": self.duplicates,
             "fitted_on": self.fitted_on,
+            "warnings": list(self.warnings),
             "groups": group_errors(self.scored),
             "skipped_rows": [{"id": s.id, "metric": s.metric, "reason": s.reason} for s in self.skipped],
         }
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a file with the columns of measurements.csv, plain or gzipped.
-
-    Args:
-        path: The file.
-
-    Raises:
-        TokenmillError: Missing, not text, without rows, without a column, or a row with too many cells.
-    """
-    reader = csv.DictReader(io.StringIO(_text(path)), strict=True)
-    try:
-        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise TokenmillError(
-                f"{path} has no column {', '.join(missing)}; give a file with the columns of measurements.csv"
-            )
-        rows = []
-        for row in reader:
-            if None in row or None in row.values():
-                raise TokenmillError(f"{path} line {reader.line_num} has not as many cells as the header")
-            rows.append({name: value.strip() for name, value in row.items()})
-    except csv.Error as error:
-        raise TokenmillError(f"{path} line {reader.line_num} is not CSV: {error}") from None
-    if not rows:
-        raise TokenmillError(f"{path} holds no rows; give at least one measurement")
-    return rows
-
-
-def _text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
-    except FileNotFoundError:
-        raise TokenmillError(f"measurement file {path} does not exist") from None
-    except IsADirectoryError:
-        raise TokenmillError(f"{path} is a folder; name the CSV file in it") from None
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError):
-        raise TokenmillError(f"{path} is not text; give a CSV file, plain or gzipped") from None
 
 
 def score(rows: Iterable[Mapping[str, str]]) -> Accuracy:
@@ -222,44 +154,7 @@ def id_digest(text: str) -> str:
     Args:
         text: Metric and id of the row.
     """
-    return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
-
-
-def wanted(metric: str, row: Mapping[str, str]) -> bool:
-    """Return whether a row counts for a metric: marked clean, of quality A or B, and on the right chips.
-
-    Args:
-        metric: "itl", "tpot" or "ttft".
-        row: Texts by column.
-    """
-    on_neuron = row["accelerator"].startswith(NEURON_PREFIXES)
-    return row[FLAGS[metric]] == "y" and row["quality"] in QUALITIES and on_neuron == (metric != "tpot")
-
-
-def deployment_of(metric: str, row: Mapping[str, str]) -> tuple[Any, float]:
-    """Return the deployment of a row and its measured time, in milliseconds.
-
-    Args:
-        metric: "itl", "tpot" or "ttft".
-        row: Texts by column.
-
-    Raises:
-        TokenmillError: An input is missing or no number.
-    """
-    text = row[MEASURED[metric]]
-    try:
-        measured = float(text)
-    except ValueError:
-        raise TokenmillError(f"{MEASURED[metric]} {text!r} is not a number") from None
-    if not 0 < measured < math.inf:
-        raise TokenmillError(f"{MEASURED[metric]} {text!r} is not a positive number of milliseconds")
-    if metric == "ttft" and not row["input_tokens"]:
-        raise TokenmillError("a time to first token needs input_tokens")
-    try:
-        make = gpu_rows.row_deployment if metric == "tpot" else neuron_rows.row_deployment
-        return make(row), measured
-    except (ValueError, OverflowError) as error:
-        raise TokenmillError(str(error)) from None
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_DIGITS]
 
 
 def predict(metric: str, deployments: Sequence[Any]) -> tuple[Any, Any, list[tuple[str, ...]]]:
@@ -275,8 +170,8 @@ def predict(metric: str, deployments: Sequence[Any]) -> tuple[Any, Any, list[tup
     if metric == "tpot":
         columns = stack(deployments, GPU_TEXTS)
         middle = gpu.decode_ms(columns, fits.gpu_decode)
-        low, _, reasons = gpu.decode_interval(columns, fits.gpu_decode)
-        return middle, np.log(middle / low), list(reasons)
+        reasons = [gpu.unmeasured(item, fits.gpu_decode) for item in deployments]
+        return middle, np.array([half_width(why, fits.gpu_decode) for why in reasons]), reasons
     columns = stack(deployments, NEURON_TEXTS)
     if metric == "itl":
         half, reasons = neuron.interval(columns, fits.neuron_decode)
@@ -336,14 +231,12 @@ def scored_row(
 
 
 def _groups(metric: str, row: Mapping[str, str]) -> dict[str, str]:
-    from tokenmill.core.model_catalog import known_model
-
     model = known_model(row["model"]) or known_model(row["hf_id"])
     together = float(
         (row["batch_size"] if metric != "tpot" else row["concurrency"] or row["batch_size"]) or 1
     )
     small = "1" if together <= 1 else "2-8" if together <= LARGEST_SMALL_BATCH else ">8"
-    chip = CHIPS.get(row["accelerator"], row["accelerator"].partition("-")[0].casefold())
+    chip = CHIPS.get(row["accelerator"]) or re.sub(r"-\d+gb$", "", row["accelerator"].casefold())
     return {
         "all": "all",
         "chip": chip,
@@ -352,6 +245,20 @@ def _groups(metric: str, row: Mapping[str, str]) -> dict[str, str]:
         "family": row["model_family"],
         "source_set": row["source_set"],
     }
+
+
+def _implausible(scored: Sequence[Scored]) -> str:
+    ratios = {item.id: item.measured_ms / item.predicted_ms for item in scored}
+    far = {name: ratio for name, ratio in ratios.items() if not 1 / FARTHEST <= ratio <= FARTHEST}
+    if not far:
+        return ""
+    name = next(iter(far))
+    like_seconds = any(SECONDS[0] <= ratio <= SECONDS[1] for ratio in far.values())
+    return (
+        f"{len(far)} of {len(ratios)} {scored[0].metric} rows are implausible, more than {FARTHEST:g} times "
+        f"shorter or longer than predicted (first: {name!r})"
+        f"{'; they look like seconds where milliseconds are asked for' * like_seconds}"
+    )
 
 
 def group_errors(scored: Sequence[Scored]) -> list[dict[str, Any]]:

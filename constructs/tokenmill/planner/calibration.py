@@ -42,6 +42,8 @@ Z80 = 1.2815515655446004
 """Standard deviations from the median to the 90th percentile of a normal variable: half an 80 % interval."""
 LEAST_SCATTER = 0.03
 """Repeated runs of one benchmark differ by a few percent, so points never count as more exact than this."""
+MOST = 1_000_000
+WIDEST = 30.0
 FARTHEST = 20.0
 """Measured over predicted beyond this, either way, is another machine, another model or another unit."""
 LIKELY = 5.0
@@ -125,6 +127,9 @@ def _points(text: str, where: str) -> tuple[Point, ...]:
     try:
         header = [name.strip() for name in reader.fieldnames or ()]
         missing = [name for name in REQUIRED if name not in header]
+        twice = [name for name in REQUIRED + OPTIONAL if header.count(name) > 1]
+        if twice:
+            raise TokenmillError(f"{where} line 1 names {', '.join(twice)} twice; keep one column of each")
         if missing:
             raise TokenmillError(
                 f"{where} line 1 lacks {', '.join(missing)}; the first line must name {', '.join(REQUIRED)} "
@@ -133,10 +138,12 @@ def _points(text: str, where: str) -> tuple[Point, ...]:
         reader.fieldnames = header
         return tuple(_point(row, reader.line_num, where) for row in reader)
     except csv.Error as error:
-        raise TokenmillError(f"{where} line {reader.line_num} are not CSV ({error})") from None
+        raise TokenmillError(f"{where} line {reader.line_num} is not CSV ({error})") from None
 
 
 def _point(row: dict[str, str], line: int, where: str) -> Point:
+    if None in row:
+        raise TokenmillError(f"{where} line {line} has more values than the first line has columns")
     values: dict[str, float] = {}
     for name in REQUIRED + OPTIONAL:
         text = (row.get(name) or "").strip()
@@ -147,9 +154,10 @@ def _point(row: dict[str, str], line: int, where: str) -> Point:
         except ValueError:
             value = math.nan
         whole = name not in WHOLE or value == math.floor(value) if math.isfinite(value) else False
-        if not (math.isfinite(value) and value > 0 and whole):
-            kind = "a whole number above 0" if name in WHOLE else "a number above 0"
-            raise TokenmillError(f"{where} line {line} column {name} must be {kind}, got {text!r}")
+        most = MOST if name in WHOLE else math.inf
+        if not (math.isfinite(value) and 0 < value <= most and whole):
+            kind = f"a whole number from 1 to {MOST:,}" if name in WHOLE else "a number above 0"
+            raise TokenmillError(f"{where} line {line} column {name} must be {kind}, got {text[:40]!r}")
         values[name] = value
     counts = {name: int(values.pop(name)) for name in WHOLE}
     return Point(
@@ -195,6 +203,13 @@ def calibrate(
     parts = [parts_of(engine, point) for point in points]
     _refuse_nonsense(points, parts, source)
     decode, prefill = _factors(points, parts, known)
+    for name, (_, deviation, _) in (("itl_ms", decode), ("ttft_ms", prefill)):
+        if Z80 * deviation > math.log(WIDEST):
+            raise TokenmillError(
+                f"column {name} of measurements {source} scatters around the prediction by more than a "
+                f"factor of {WIDEST:g} either way, which no correction narrows; measure one endpoint, "
+                "under steady load"
+            )
     return Calibration(
         source=source,
         source_digest=source_digest,

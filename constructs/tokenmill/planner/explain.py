@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING
 
+from tokenmill.core.images import image_catalog
 from tokenmill.core.instances import GIB, instance_type
-from tokenmill.planner.memory import (
-    usable_bytes_per_core,
-)
+from tokenmill.core.workload import AS_PUBLISHED
+from tokenmill.planner.memory import usable_bytes_per_core
 
 if TYPE_CHECKING:
     from tokenmill.core.plan import Rejection
@@ -33,7 +34,7 @@ NEARNESS = (
 )
 
 RELAX = {
-    "fleet": "raise limits.max_instances or lower traffic.requests_per_second",
+    "fleet": "raise limits.max_instances, or lower limits.min_copies or traffic.requests_per_second",
     "ttft": "raise slo.ttft_ms, lower limits.context_tokens (a compiled prompt costs the whole context) "
     "or allow faster types in limits.instances",
     "itl": "raise slo.itl_ms or allow faster types in limits.instances",
@@ -65,7 +66,14 @@ def nearest_miss(problem: Problem, rejections: tuple[Rejection, ...]) -> str:
     """
     # a split that only lost to another of its type is no miss
     missed = (item for item in rejections if item.code in NEARNESS)
-    nearest = min(missed, key=lambda item: (NEARNESS.index(item.code), item.miss))
+    nearest = min(missed, key=lambda item: (_distance(problem, item), item.miss))
+    served = sorted({name for image in image_catalog().values() for name in image.architectures})
+    if nearest.code == "architecture" and problem.model.served_class not in served:
+        near = difflib.get_close_matches(problem.model.served_class, served, n=3, cutoff=0.4) or served
+        return (
+            f"no serving image in the catalog runs {problem.model.served_class}, the class of "
+            f"{problem.model.id}; nearest that one runs: {', '.join(near)}; give a model of such a class"
+        )
     if nearest.code == "memory":
         return f"{_fits_nowhere(problem, rejections)}; {RELAX['memory']}"
     split = f" at tensor parallel {nearest.tensor_parallel}" if nearest.tensor_parallel else ""
@@ -75,6 +83,13 @@ def nearest_miss(problem: Problem, rejections: tuple[Rejection, ...]) -> str:
     )
 
 
+def _distance(problem: Problem, item: Rejection) -> float:
+    """Where no published weights are asked for, a conversion that nothing does is what stands in the way."""
+    if item.code == "quantization" and item.quantization and AS_PUBLISHED not in problem.limits.quantizations:
+        return NEARNESS.index("host_memory") - 0.5
+    return NEARNESS.index(item.code)
+
+
 def _fits_nowhere(problem: Problem, rejections: tuple[Rejection, ...]) -> str:
     names = [item.instance_type for item in rejections if item.code == "memory"]
     largest = max(
@@ -82,7 +97,17 @@ def _fits_nowhere(problem: Problem, rejections: tuple[Rejection, ...]) -> str:
         key=lambda item: usable_bytes_per_core(item.accelerator) * item.cores,
     )
     room = usable_bytes_per_core(largest.accelerator) * largest.cores / GIB
+    weights = problem.model.weight_bytes / GIB
+    if weights < room:
+        tightest = min(
+            (item for item in rejections if item.code == "memory" and item.instance_type == largest.name),
+            key=lambda item: -(item.tensor_parallel or 0),
+        )
+        return (
+            f"{problem.model.id} fits in none of the ways that it can be split; nearest: {largest.name}: "
+            f"{tightest.reason}"
+        )
     return (
-        f"{problem.model.id} fits nowhere: its weights take {problem.model.weight_bytes / GIB:,.0f} GiB, "
+        f"{problem.model.id} fits nowhere: its weights take {weights:,.0f} GiB, "
         f"and the largest accelerator memory on offer is {room:,.0f} GiB usable ({largest.name})"
     )

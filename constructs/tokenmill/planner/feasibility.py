@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import math
+import difflib
+import fnmatch
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tokenmill.core.errors import TokenmillError
-from tokenmill.core.instances import Price, instance_type
+from tokenmill.core.images import image_catalog
+from tokenmill.core.instances import Price, instance_catalog, instance_type
+from tokenmill.core.model_spec import ModelSpec
 from tokenmill.core.plan import Rejection
+from tokenmill.core.workload import Limits, Slo, Workload
 from tokenmill.planner.memory import host_memory_mib
 
 if TYPE_CHECKING:
@@ -17,10 +21,17 @@ if TYPE_CHECKING:
     from tokenmill.core.calibration import Calibration
     from tokenmill.core.images import ServingImage
     from tokenmill.core.instances import InstanceType
-    from tokenmill.core.model_spec import ModelSpec
     from tokenmill.core.user_catalog import UserCatalog
-    from tokenmill.core.workload import Limits, Slo, Workload
 
+INPUT_KINDS = (
+    ("model", ModelSpec, "read one with ModelSpec.from_hf_config(path) or known_model(name)"),
+    ("workload", Workload, "make one with Workload(requests_per_second=, input_tokens=, output_tokens=)"),
+    ("slo", Slo, "make one with Slo(ttft_ms=, itl_ms=)"),
+    ("limits", Limits, "make one with Limits(), or leave it out"),
+)
+MOST_USD_PER_HOUR = 10_000
+"""No hosting instance costs a tenth of it: more is a slip of the keyboard, or another currency."""
+FEW_CLASSES = 12
 SMALLEST_CONTEXT = 1024
 HEADROOM = 2
 """Sequences may be this many times longer than the mean before they are cut off."""
@@ -41,8 +52,9 @@ class Problem:
         catalog: The user's own prices and offers; None where there are none.
 
     Raises:
-        TokenmillError: The context cannot hold the workload or the model cannot hold the context, or a price
-            is for an unknown type or not above 0.
+        TokenmillError: The context cannot hold the workload or the model cannot hold the context, a price is
+            for an unknown type or cannot be, no catalog knows the region, a pattern matches no instance type,
+            or an input is of another kind.
     """
 
     model: ModelSpec
@@ -55,10 +67,21 @@ class Problem:
     catalog: UserCatalog | None = None
 
     def __post_init__(self) -> None:
+        for name, kind, way in INPUT_KINDS:
+            if not isinstance(getattr(self, name), kind):
+                raise TokenmillError(
+                    f"{name} must be a {kind.__name__}, got {getattr(self, name)!r:.80}; {way}"
+                )
+        check_region(self.region, self.catalog)
+        _check_patterns(self.limits.instances)
         for name, usd in self.prices.items():
             instance_type(name)
-            if not 0 < usd < math.inf:
-                raise TokenmillError(f"price of {name} must be above 0, got {usd!r}")
+            number = isinstance(usd, float | int) and not isinstance(usd, bool)
+            if not (number and 0 < usd <= MOST_USD_PER_HOUR):
+                raise TokenmillError(
+                    f"price of {name} must be above 0 and at most {MOST_USD_PER_HOUR:,} US dollars an hour, "
+                    f"got {usd!r}"
+                )
         longest, needed = self.model.max_context_tokens, self.typical_tokens
         if self.context_tokens > longest:
             raise TokenmillError(
@@ -99,6 +122,39 @@ class Problem:
             usd = self.prices[instance.name]
             return Price(usd_per_hour=usd, source="given on the command line", source_date="")
         return instance.price(self.region)
+
+
+def check_region(region: str, catalog: UserCatalog | None) -> None:
+    """Check that a catalog knows a region, by a price, an image or a price list that was read.
+
+    Args:
+        region: AWS region, such as "us-east-1".
+        catalog: The user's own catalog; None where there is none.
+
+    Raises:
+        TokenmillError: None does; the message names the nearest regions.
+    """
+    known = {name for image in image_catalog().values() for name in image.regions}
+    known |= {name for item in instance_catalog(catalog).values() for name in item.prices}
+    known |= set(catalog.regions) if catalog else set()
+    if region not in known:
+        near = difflib.get_close_matches(str(region), sorted(known), n=3, cutoff=0.6) or sorted(known)
+        raise TokenmillError(
+            f"region {region!r} has neither images nor prices in the catalogs; nearest known: "
+            f"{', '.join(near)}; for a new region run: tokenmill catalog refresh --region REGION"
+        )
+
+
+def _check_patterns(patterns: tuple[str, ...]) -> None:
+    names = list(instance_catalog())
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+            families = sorted({f"{name.rpartition('.')[0]}.*" for name in names})
+            near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.6) or families
+            raise TokenmillError(
+                f"limits.instances has {pattern!r}, which matches no hosting instance type; "
+                f'nearest: {", ".join(near)}; or "ml.*" for all'
+            )
 
 
 def degrees(instance: InstanceType) -> tuple[int, ...]:
@@ -143,10 +199,16 @@ def _region(problem: Problem, instance: InstanceType, image: ServingImage) -> st
 
 
 def _architecture(problem: Problem, instance: InstanceType, image: ServingImage) -> str:
-    name = problem.model.architecture
-    if name in image.architectures:
+    name, served = problem.model.served_class, image.architectures
+    if name in served:
         return ""
-    return f"image {image.key} does not serve {name}; it serves {', '.join(image.architectures)}"
+    if len(served) <= FEW_CLASSES:
+        return f"image {image.key} does not serve {name}; it serves {', '.join(served)}"
+    near = difflib.get_close_matches(name, served, n=3, cutoff=0.4) or served[:3]
+    return (
+        f"image {image.key} does not serve {name}; of {len(served)} classes that it serves the nearest are "
+        + (", ".join(near))
+    )
 
 
 def _quantization(problem: Problem, instance: InstanceType, image: ServingImage) -> str:

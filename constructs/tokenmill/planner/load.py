@@ -25,6 +25,8 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
+from tokenmill.planner.queueing import erlang_c, tail, together
+
 if TYPE_CHECKING:
     from tokenmill.core.engine_timing import EngineTiming
     from tokenmill.core.workload import Workload
@@ -57,6 +59,8 @@ class Demand:
         token_cv: Coefficient of variation of them.
         step_base: A decode step without sequences.
         step_slope: What each running sequence adds to it.
+        experts: What reading all routed experts adds to it; 0 for a dense model.
+        expert_share: Share of the routed experts that one token passes through.
         places: Sequences that run together.
         arrival_square: Squared coefficient of variation of the time between requests.
         share: The percentile as a share.
@@ -71,6 +75,8 @@ class Demand:
     token_cv: float
     step_base: float
     step_slope: float
+    experts: float
+    expert_share: float
     places: int
     arrival_square: float
     share: float
@@ -82,6 +88,15 @@ class Demand:
         """Variance over mean of the requests that run, which bursts drive above 1."""
         return max(1.0, (1 + self.arrival_square) / 2)
 
+    def step(self, running: float) -> float:
+        """Return a decode step, in seconds.
+
+        Args:
+            running: Sequences that run, which as a mean need not be whole.
+        """
+        left: float = (1 - self.expert_share) ** running
+        return self.step_base + self.step_slope * running + self.experts * (1 - left)
+
 
 PEAK_HOUR_MS = 3_600_000.0
 """A queue cannot have grown for longer than the peak hour."""
@@ -89,8 +104,7 @@ SATURATED = Latency(ttft_ms=math.inf, itl_ms=math.inf, utilization=math.inf)
 SEEN_SHARE = 2 / 3
 """Share of the variance of the requests in the system that is left in the mean over one request's stay."""
 HALVINGS = 14
-NEVER_WAITS = 7.0
-"""With this many standard deviations of places to spare, fewer than one request in a million waits."""
+TANGENTS = 8
 
 
 def full_step_ms(engine: EngineTiming, workload: Workload) -> float:
@@ -100,7 +114,8 @@ def full_step_ms(engine: EngineTiming, workload: Workload) -> float:
         engine: The copy.
         workload: The requests.
     """
-    return engine.step_base_ms + _step_slope_ms(engine, workload) * engine.max_sequences
+    linear = engine.step_base_ms + _step_slope_ms(engine, workload) * engine.max_sequences
+    return linear + engine.experts_ms(engine.max_sequences)
 
 
 def busy_seconds_per_request(engine: EngineTiming, workload: Workload) -> float:
@@ -172,6 +187,7 @@ def scaled(engine: EngineTiming, decode: float, prefill: float) -> EngineTiming:
         step_base_ms=engine.step_base_ms * decode,
         step_per_sequence_ms=engine.step_per_sequence_ms * decode,
         step_per_kv_token_ms=engine.step_per_kv_token_ms * decode,
+        step_experts_ms=engine.step_experts_ms * decode,
         prefill_base_ms=engine.prefill_base_ms * prefill,
         prefill_per_token_ms=engine.prefill_per_token_ms * prefill,
     )
@@ -226,6 +242,8 @@ def demand(engine: EngineTiming, workload: Workload, percentile: float) -> Deman
         token_cv=workload.output_cv,
         step_base=engine.step_base_ms / 1e3,
         step_slope=_step_slope_ms(engine, workload) / 1e3,
+        experts=engine.step_experts_ms / 1e3,
+        expert_share=engine.expert_share,
         places=engine.max_sequences,
         arrival_square=workload.burstiness**2,
         share=share,
@@ -256,7 +274,7 @@ def latency_at(asked: Demand, rate: float) -> Latency:
         (asked.prefill, asked.prefill_tail),
     )
     itl = gap + asked.z * _gap_deviation(asked, rate, load, gap)
-    return Latency(ttft_ms=_together(parts) * 1e3, itl_ms=itl * 1e3, utilization=utilization)
+    return Latency(ttft_ms=together(parts) * 1e3, itl_ms=itl * 1e3, utilization=utilization)
 
 
 def prefill_moments(engine: EngineTiming, workload: Workload) -> tuple[float, float]:
@@ -312,11 +330,25 @@ def _steady_step(asked: Demand, flow: float) -> float:
     """Seconds of a step that a request sees: its own place, and by Little's law those of the others.
 
     step = base + slope (1 + flow tokens step), where flow counts requests a second of the time to decode.
+    Touched experts bend that: from a full copy down, tangents reach the one solution without passing it.
     """
+    full = asked.step(asked.places)
     # a busy share below 1 leaves room, to the last bit of an arithmetic
     room = max(1e-12, 1 - flow * asked.tokens * asked.step_slope)
-    full = asked.step_base + asked.step_slope * asked.places
-    return min(full, (asked.step_base + asked.step_slope) / room)
+    if not asked.experts:
+        return min(full, (asked.step_base + asked.step_slope) / room)
+    step = full
+    for _ in range(TANGENTS):
+        running = 1 + flow * asked.tokens * step
+        beyond = max(0.0, step - asked.step(running))
+        step -= beyond / max(1e-12, 1 - flow * asked.tokens * _grows(asked, running))
+    return min(full, step)
+
+
+def _grows(asked: Demand, running: float) -> float:
+    """What one more sequence adds to a step, in seconds."""
+    left: float = (1 - asked.expert_share) ** running
+    return asked.step_slope - asked.experts * left * math.log1p(-min(asked.expert_share, 1 - 1e-9))
 
 
 def _gap_deviation(asked: Demand, rate: float, load: float, gap: float) -> float:
@@ -324,14 +356,14 @@ def _gap_deviation(asked: Demand, rate: float, load: float, gap: float) -> float
     prefills = asked.prefill_square + (asked.arrival_square - 1) * asked.prefill**2
     stalls = rate * gap * max(0.0, prefills) * (1 + asked.token_cv**2) / asked.tokens
     running = min(rate * asked.tokens * gap, float(asked.places))
-    others = (asked.step_slope / (1 - load)) ** 2 * running * asked.peakedness * SEEN_SHARE
+    others = (_grows(asked, running) / (1 - load)) ** 2 * running * asked.peakedness * SEEN_SHARE
     return math.sqrt(stalls) + math.sqrt(others)
 
 
 def _place_wait(asked: Demand, utilization: float, service: float, decode: float) -> tuple[float, float]:
     """A copy with every place taken gives one back each `busy` seconds on average."""
     places = max(1, round(asked.places / asked.peakedness))
-    waits = _erlang_c(places, places * utilization)
+    waits = erlang_c(places, places * utilization)
     variance = (decode * asked.token_cv) ** 2 + asked.prefill_square - asked.prefill**2
     variation = (asked.arrival_square + variance / (service * service)) / 2
     mean = waits * asked.busy / (1 - utilization) * variation
@@ -342,7 +374,7 @@ def _place_wait(asked: Demand, utilization: float, service: float, decode: float
 def _prefill_wait(asked: Demand, rate: float, load: float) -> tuple[float, float]:
     bursts = (asked.arrival_square - 1) * asked.prefill**2
     mean = rate * max(0.0, asked.prefill_square + bursts) / (2 * (1 - load))
-    return _tail(mean, load, asked.share)
+    return tail(mean, load, asked.share)
 
 
 def _step_in_progress(asked: Demand, running: float, step: float) -> tuple[float, float]:
@@ -351,29 +383,3 @@ def _step_in_progress(asked: Demand, running: float, step: float) -> tuple[float
     if meets == 0:
         return 0.0, 0.0
     return meets * step / 2, step * max(0.0, 1 - (1 - asked.share) / meets)
-
-
-def _tail(mean: float, waits: float, share: float) -> tuple[float, float]:
-    """Mean and percentile of a wait that is 0 for most and exponential for the rest.
-
-    Where few wait, how few is not known well (bursts gather them), so the share that puts the percentile
-    highest for this mean is taken.
-    """
-    beyond = 1 - share
-    waits = min(1.0, max(waits, math.e * beyond))
-    return mean, mean / waits * math.log(waits / beyond)
-
-
-def _together(parts: tuple[tuple[float, float], ...]) -> float:
-    certain = sum(min(part) for part in parts)
-    return certain + math.sqrt(sum(max(0.0, high - mean) ** 2 for mean, high in parts))
-
-
-def _erlang_c(places: int, load: float) -> float:
-    """Share of requests that find every place taken (Kleinrock, volume 1, 3.5)."""
-    if places - load > NEVER_WAITS * math.sqrt(load) + NEVER_WAITS:
-        return 0.0
-    blocked = 1.0
-    for place in range(1, places + 1):
-        blocked = load * blocked / (place + load * blocked)
-    return blocked / (1 - load / places * (1 - blocked))

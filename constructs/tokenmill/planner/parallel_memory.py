@@ -243,6 +243,8 @@ def _check(parallelism: Parallelism, sequences: int, context_tokens: int, prefil
         "prefill_sequences": prefill_sequences,
     }
     for name, value in given.items():
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise TokenmillError(f"{name} must be a whole number, got {value!r}")
         if value < 1:
             raise TokenmillError(f"{name} must be 1 or more, got {value!r}")
     small, large = sorted((parallelism.expert, parallelism.tensor))

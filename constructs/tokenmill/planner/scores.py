@@ -148,8 +148,8 @@ def scores_from(rows: Iterable[TaskScore], where: str = "scores") -> Scores:
     examples = tuple(example for example in everything if all(example in table[model] for model in models))
     if len(examples) < 2:
         raise TokenmillError(
-            f"{where} has {len(examples)} examples that all of {', '.join(models)} answered; score every "
-            "model on the same examples, 2 at the fewest"
+            f"{where} has too few examples that every one of {', '.join(models)} answered, {len(examples)}; "
+            "score every model on the same examples, 2 at the fewest"
         )
     grid = [[table[model][example] for example in examples] for model in models]
     measures = {

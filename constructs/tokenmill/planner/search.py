@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -115,8 +116,11 @@ class Search:
         fewest = min(fleet.instances for fleet in fleets)
         limit = self.problem.limits.max_instances
         if fewest > limit:
-            rate = self.problem.workload.requests_per_second
-            reason = f"needs {fewest} instances for {rate:g} requests/s, more than max_instances {limit}"
+            rate, least = self.problem.workload.requests_per_second, self.problem.limits.min_copies
+            wanted = f"{rate:g} requests/s"
+            if all(rate <= least * fleet.setting.rate for fleet in fleets):
+                wanted = f"min_copies {least}"
+            reason = f"needs {fewest} instances for {wanted}, more than max_instances {limit}"
             return split.rejection(instance, "fleet", reason, fewest / limit)
         # only the cheapest fleets are worth the work of a whole candidate
         return cheapest(fleet for fleet in fleets if fleet.instances == fewest)
@@ -124,9 +128,9 @@ class Search:
     def _settings(self, accelerator: Accelerator, image: ServingImage, split: Split) -> Iterator[Setting]:
         """Yield every batch that fits on a split, with the rate that it carries."""
         problem = self.problem
-        goal = (problem.slo.ttft_ms, problem.slo.itl_ms, problem.slo.percentile)
+        itl = problem.slo.itl_ms if problem.workload.has_gaps else math.inf
+        goal = (problem.slo.ttft_ms, itl, problem.slo.percentile)
         target = problem.limits.target_utilization_percent / 100
-        known = intervals(problem, accelerator, image, split)
         workload, _ = served_workload(problem.workload, image)
         for sequences in self._batches(accelerator, image, split):
             engine = engine_of(
@@ -140,6 +144,7 @@ class Search:
                 sequences=sequences,
                 tokens=sequence_tokens(problem, image),
             )
+            known = intervals(problem, accelerator, image, split, sequences=sequences)
             yield Setting(split=split, engine=engine, intervals=known, held=filled, rate=rate)
 
     def _batches(self, accelerator: Accelerator, image: ServingImage, split: Split) -> list[int]:
@@ -180,20 +185,21 @@ def cheapest(fleets: Iterable[Fleet]) -> Candidate:
     Args:
         fleets: At least one.
     """
-    options: list[Candidate] = []
-    for fleet in sorted(fleets, key=lambda fleet: (fleet.needed, -fleet.setting.engine.max_sequences)):
-        options += fleet.candidates()
-        if any(not item.goals_at_risk and item.capacity.initial == fleet.needed for item in options):
+    options: list[tuple[tuple[object, ...], Candidate]] = []
+    for fleet in sorted(fleets, key=lambda fleet: (fleet.needed, fleet.batch_rank)):
+        found = list(fleet.candidates())
+        options += [((*preference(item)[:-1], fleet.batch_rank), item) for item in found]
+        if any(not item.goals_at_risk and item.capacity.initial == fleet.needed for item in found):
             break
-    return min(options, key=preference)
+    return min(options, key=lambda option: option[0])[1]
 
 
 def preference(candidate: Candidate) -> tuple[bool, int, int, bool, int, int, int]:
     """Return what decides between settings of one instance type.
 
     What may be chosen first, then cost; at equal cost a setting that keeps the goals at the high end of its
-    interval too; then weights as they were published, fewer copies, fewer cores, and the larger batch, which
-    absorbs bursts.
+    interval too; then weights as they were published, fewer copies, fewer cores, and the larger batch. Among
+    batches of one split `Fleet.batch_rank` decides instead.
     """
     return (
         bool(candidate.experimental),

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tokenmill.core.bedrock_prices import SMALLEST_USD
 from tokenmill.core.errors import TokenmillError
 from tokenmill.planner.resampling import (
     DRAWS,
@@ -182,7 +183,12 @@ def select(
         best=best,
         difference=difference,
         guarantee=_guarantee(rule, confidence, len(scores.models)),
-        warnings=(*scores.warnings, *_unpriced(ranked), *_ties(ranked, chosen)),
+        warnings=(
+            *scores.warnings,
+            *_implausible(prices or {}),
+            *_unpriced(ranked),
+            *_ties(ranked, chosen),
+        ),
     )
 
 
@@ -330,6 +336,15 @@ def _guarantee(rule: str, confidence: float, models: int) -> str:
         f"in {100 * confidence:g} % of samples like this one no model under the bar passes, for all {models} "
         "models together; it holds for examples drawn like these, and for the scores as they were graded"
     )
+
+
+def _implausible(prices: Mapping[str, ModelPrice]) -> list[str]:
+    return [
+        f"the price of {model}, {usd:g}, is read as USD per million tokens; is it per token or per thousand?"
+        for model, price in prices.items()
+        for usd in sorted({price.input_usd, price.output_usd})
+        if 0 < usd < SMALLEST_USD
+    ]
 
 
 def _unpriced(ranked: tuple[ModelResult, ...]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tokenmill.planner.engines import prompt_buckets
 from tokenmill.planner.load import scaled
 from tokenmill.planner.room import held, tokens_in
-from tokenmill.planner.timing import paged_engine, static_engine, uncertainty
+from tokenmill.planner.timing import TYPICAL_SEQUENCES, paged_engine, static_engine, uncertainty
 
 if TYPE_CHECKING:
     from tokenmill.core.calibration import Calibration
@@ -49,7 +49,14 @@ class Intervals:
         return ""
 
 
-def intervals(problem: Problem, accelerator: Accelerator, image: ServingImage, split: Split) -> Intervals:
+def intervals(
+    problem: Problem,
+    accelerator: Accelerator,
+    image: ServingImage,
+    split: Split,
+    *,
+    sequences: int = TYPICAL_SEQUENCES,
+) -> Intervals:
     """Return how far measured times may lie from predicted ones.
 
     Args:
@@ -57,11 +64,12 @@ def intervals(problem: Problem, accelerator: Accelerator, image: ServingImage, s
         accelerator: The chip.
         image: The serving image.
         split: How a copy is split.
+        sequences: Most sequences that run together.
     """
     tensor = split.parallelism.tensor
     context = problem.context_tokens
     decode, prefill = (
-        uncertainty(split.model, accelerator, tensor, phase, context_tokens=context)
+        uncertainty(split.model, accelerator, tensor, phase, sequences=sequences, context_tokens=context)
         for phase in ("decode", "prefill")
     )
     reasons = dict.fromkeys((*decode.extrapolated, *prefill.extrapolated))
@@ -157,6 +165,8 @@ def speculated(engine: EngineTiming, draft: SpeculativeDecoding | None) -> Engin
         step_base_ms=engine.step_base_ms * drafting * share,
         step_per_sequence_ms=engine.step_per_sequence_ms * (draft.tokens + drafting) * share,
         step_per_kv_token_ms=engine.step_per_kv_token_ms * drafting * share,
+        step_experts_ms=engine.step_experts_ms * drafting * share,
+        expert_share=1 - (1 - engine.expert_share) ** (draft.tokens + 1),
     )
 
 
@@ -172,6 +182,7 @@ def _staged(engine: EngineTiming, split: Split, accelerator: Accelerator) -> Eng
         engine,
         step_per_sequence_ms=engine.step_per_sequence_ms / pipeline,
         step_per_kv_token_ms=engine.step_per_kv_token_ms / pipeline,
+        expert_share=1 - (1 - engine.expert_share) ** (1 / pipeline),
         kv_capacity_tokens=tokens_in(
             split.model, split.parallelism, one.available - one.weights - one.overhead
         ),
@@ -185,6 +196,8 @@ def _rounded(engine: EngineTiming) -> EngineTiming:
         step_base_ms=_digits(engine.step_base_ms),
         step_per_sequence_ms=_digits(engine.step_per_sequence_ms),
         step_per_kv_token_ms=_digits(engine.step_per_kv_token_ms),
+        step_experts_ms=_digits(engine.step_experts_ms),
+        expert_share=_digits(engine.expert_share),
         prefill_base_ms=_digits(engine.prefill_base_ms),
         prefill_per_token_ms=_digits(engine.prefill_per_token_ms),
     )

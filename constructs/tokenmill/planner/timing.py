@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tokenmill.core.coefficients import coefficients
 from tokenmill.core.engine_timing import EngineTiming
+from tokenmill.core.errors import TokenmillError
 from tokenmill.planner.memory import kv_room_tokens
 from tokenmill.planner.performance import gpu, neuron
 from tokenmill.planner.performance.fitted import half_width
@@ -28,9 +29,12 @@ if TYPE_CHECKING:
     from tokenmill.core.model_spec import ModelSpec
 
 GPU_ENGINE = "vllm"
+PHASES = ("decode", "prefill")
 TYPICAL_SEQUENCES = 8
 TYPICAL_CONTEXT = 4096
 TYPICAL_ANSWER = 256
+PEAK_FORMATS = {"fp8": 2.0, "int8": 2.0, "mxfp4": 4.0, "nvfp4": 4.0}
+"""Arithmetic over bfloat16's of formats that a chip computes in."""
 CLAUSES = {
     "shape": "no model of this architecture and size was measured",
     "architecture": "no model of this architecture was measured",
@@ -40,8 +44,8 @@ CLAUSES = {
     "architecture engine": "this architecture was measured with other engines only",
     "architecture engine version": "this architecture was measured with other versions only",
     "quantization chip": "this weight format was not measured on this chip",
-    "paired": "Trainium2 was measured too little",
-    "experts": "mixtures of experts scatter on NeuronCores",
+    "paired": "Trainium2 and later chips were measured too little",
+    "experts": "measured times of mixtures of experts on NeuronCores differ widely",
     "tensor": "this tensor-parallel degree was not measured",
     "ranks": "no copy of so many GPUs was measured",
     "sequences": "no batch of this size was measured",
@@ -87,11 +91,17 @@ def uncertainty(
         phase: "decode" or "prefill".
         sequences: Sequences that run together.
         context_tokens: Longest sequence, in tokens.
+
+    Raises:
+        TokenmillError: Another phase.
     """
+    if phase not in PHASES:
+        raise TokenmillError(f"phase {phase!r} must be {' or '.join(PHASES)}")
     document = coefficients().of(accelerator.kind, phase)
     reasons: Sequence[str]
     if accelerator.kind == "neuron":
-        reasons = neuron.unmeasured(_compiled(model, accelerator, tensor, sequences, context_tokens), document)
+        compiled = _compiled(model, accelerator, tensor, sequences, context_tokens)
+        reasons = neuron.unmeasured(compiled, document)
     else:
         reasons = gpu.unmeasured(_loaded(model, accelerator, tensor, sequences, context_tokens), document)
     half = half_width(reasons, document)
@@ -139,6 +149,8 @@ def paged_engine(
 ) -> EngineTiming:
     """Return the timing of an engine that pays for what runs.
 
+    Neither a prefill nor a step of all sequences is ever faster than the chips' arithmetic at its peak.
+
     Args:
         model: The model.
         accelerator: The chip.
@@ -147,22 +159,42 @@ def paged_engine(
         context_tokens: Longest sequence, in tokens; what windows and constant states save is taken there.
     """
     fits = coefficients()
-    deployment = _loaded(model, accelerator, tensor, sequences, context_tokens)
-    base, per_sequence, per_byte = gpu.step_line(deployment, sequences, fits.gpu_decode)
+    step = gpu.step_curve(_loaded(model, accelerator, tensor, sequences, context_tokens), fits.gpu_decode)
     alone = _loaded(model, accelerator, tensor, 1, context_tokens)
     token = _loaded(model, accelerator, tensor, 1, 1)
     whole, least = (gpu.first_token_ms(item, fits.gpu_first_token) for item in (alone, token))
     per_token = (whole - least) / max(1, context_tokens - 1)
+    fastest = peak_token_ms(model, accelerator, tensor)
+    touched = 1 - (1 - step.expert_share) ** sequences
+    full = step.base_ms + step.sequence_ms * sequences + step.experts_ms * touched
     return EngineTiming(
-        step_base_ms=_digits(base),
-        step_per_sequence_ms=_digits(per_sequence),
-        step_per_kv_token_ms=_digits(per_byte * model.kv_bytes(context_tokens) / context_tokens),
+        step_base_ms=_digits(step.base_ms),
+        step_per_sequence_ms=_digits(step.sequence_ms + max(0.0, fastest - full / sequences)),
+        step_per_kv_token_ms=_digits(step.byte_ms * model.kv_bytes(context_tokens) / context_tokens),
         prefill_base_ms=_digits(max(0.0, least - per_token)),
-        prefill_per_token_ms=_digits(per_token),
+        prefill_per_token_ms=_digits(max(per_token, fastest)),
         prefill_buckets=(),
         max_sequences=sequences,
         kv_capacity_tokens=kv_room_tokens(model, accelerator, tensor),
+        step_experts_ms=_digits(step.experts_ms),
+        expert_share=_digits(step.expert_share) if model.experts else 0.0,
     )
+
+
+def peak_token_ms(model: ModelSpec, accelerator: Accelerator, tensor: int) -> float:
+    """Return how long the layers' matrices take for one token at the arithmetic peak, in milliseconds.
+
+    Args:
+        model: The model.
+        accelerator: The chip.
+        tensor: Cores that share each layer.
+    """
+    computed = model.quantization in accelerator.quantizations
+    stored = model.quantization in accelerator.weight_only
+    times = PEAK_FORMATS.get(model.quantization, 1.0) if computed and not stored else 1.0
+    chips = tensor / accelerator.cores_per_chip
+    operations = 2 * (model.active_parameters - model.embedding_parameters)
+    return operations / (accelerator.bf16_tflops * 1e12 * times * chips) * 1e3
 
 
 def _compiled(

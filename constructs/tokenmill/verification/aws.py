@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TAG = "tokenmill:verify"
 # Any of them going elsewhere makes a run local.
-_TELLING = ("sts", "sagemaker", "lambda", "cloudwatch")
+_TELLING = ("sts", "sagemaker", "lambda", "cloudwatch", "pricing", "service-quotas", "bedrock-runtime")
 _AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 _CONFIG = Config(connect_timeout=10, read_timeout=70, retries={"mode": "standard", "total_max_attempts": 4})
 _ABSENT = {
@@ -67,7 +67,7 @@ class Aws:
         self._session = session
         self._ledger = ledger
         self._deadline = float("inf")
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[tuple[str, str], Any] = {}
         self.region = region
         self.run = run
         self.pace = pace
@@ -101,16 +101,18 @@ class Aws:
         """The tag on everything that a run creates."""
         return [{"Key": TAG, "Value": self.run}]
 
-    def client(self, service: str) -> Any:
+    def client(self, service: str, *, region: str = "") -> Any:
         """Return a client.
 
         Args:
             service: boto3's name of the service.
+            region: AWS region, for a service that is not in all of them; empty for the run's own.
         """
-        if service not in self._clients:
+        key = (service, region or self.region)
+        if key not in self._clients:
             make: Any = self._session.client
-            self._clients[service] = make(service, region_name=self.region, config=_CONFIG)
-        return self._clients[service]
+            self._clients[key] = make(service, region_name=key[1], config=_CONFIG)
+        return self._clients[key]
 
     def name(self, suffix: str) -> str:
         """Return a name that says whose it is.

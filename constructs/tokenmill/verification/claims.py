@@ -198,7 +198,7 @@ CLAIMS: tuple[Line, ...] = (
     ),
     Line(
         id="gpu-image-driver",
-        claim="The Large Model Inference image 0.38.0 (CUDA 13.0) serves on al2023-ami-sagemaker- "
+        claim="The Large Model Inference image 0.38.0 (CUDA 13.0) serves on al2023-ami-sagemaker-"
         "inference-gpu-4-1 with our OPTION_ variables.",
         why="The pages name the image and the host image apart, and a vLLM default may undo an option.",
         relies="Plans for GPU instance types.",
@@ -218,10 +218,101 @@ CLAIMS: tuple[Line, ...] = (
     Line(
         id="planned-timing",
         claim="At the planned load, one copy's time to first token and inter-token latency lie in the "
-        "plan's intervals.",
+        "plan's 80 % intervals.",
         why="The timing coefficients come from published measurements of other models and instances.",
         relies="The plan: copies, cost and goals rest on them.",
-        probe="Streams 32 answers at one copy's share of the planned rate and takes the plan's percentile.",
+        probe="Streams 32 answers at one copy's share of the planned rate, with its burstiness, and takes "
+        "the plan's percentile; keeps what an answer takes alone beside the engine's step and prefill.",
         deployment=Deployment.PLANNED_ENDPOINT,
+    ),
+    Line(
+        id="price-list-hosting",
+        claim="Products of AmazonSageMaker in the AWS Price List carry component Hosting, an instanceName, "
+        "the regionCode and one hourly on-demand price in US dollars for each instance type.",
+        why="The API's pages show other services' products; no page lists SageMaker's attributes.",
+        relies="tokenmill catalog refresh.",
+        probe="Reads the region's list with that command's code and looks for every type that the shipped "
+        "catalog has a price of.",
+        deployment=Deployment.CATALOG_REQUESTS,
+    ),
+    Line(
+        id="endpoint-quota-names",
+        claim="Service Quotas lists, for each instance type, the account's quota under the name "
+        "'ml.<type> for endpoint usage'.",
+        why="The page of quotas shows the names; ListServiceQuotas leaves out quotas without an applied "
+        "value.",
+        relies="tokenmill catalog refresh --quotas, and the advice that takes quotas into account.",
+        probe="Lists the account's quotas with that command's code, and the default ones where a type is "
+        "missing.",
+        deployment=Deployment.CATALOG_REQUESTS,
+    ),
+    Line(
+        id="bedrock-service-tiers",
+        claim="Bedrock answers in the service tiers flex and priority with every model that the account may "
+        "call and the price table has such a price of.",
+        why="The table's source lists prices; which models take a tier in which region changes.",
+        relies="tokenmill advise compares the two tiers with endpoints.",
+        probe="Asks each model for at most 16 tokens in each of its tiers; one that is refused is asked "
+        "without a tier, to tell the tier from the model.",
+        deployment=Deployment.BEDROCK_REQUESTS,
+    ),
+    Line(
+        id="bedrock-cache-reads",
+        claim="A prompt that is sent again within five minutes is counted as cache reads "
+        "(usage.cacheReadInputTokens), with each provider's cheapest model that has a cache-read price.",
+        why="The page names models and shortest prompts; the table has prices of more models.",
+        relies="tokenmill advise charges the shared part of prompts as cache reads.",
+        probe="Sends a prompt of 5,000 words to each, and again up to three times.",
+        deployment=Deployment.BEDROCK_REQUESTS,
+    ),
+    Line(
+        id="lmi-fp8",
+        claim="With OPTION_QUANTIZE=fp8 the Large Model Inference image 0.38.0 converts plain weights while "
+        "it loads them.",
+        why="The pages describe the option for the engine; no page shows it in this image.",
+        relies="Plans with limits.quantizations = [..., 'fp8'].",
+        probe="Serves Qwen/Qwen3-0.6B with it and looks for quantization=fp8 in the engine's log.",
+        deployment=Deployment.GPU_ENDPOINT,
+    ),
+    Line(
+        id="gpu-planned-timing",
+        claim="On a GPU too, one copy's time to first token and inter-token latency at the planned load lie "
+        "in the plan's 80 % intervals.",
+        why="The GPU's coefficients come from published measurements of other servers than this image.",
+        relies="Plans for GPU instance types: copies, cost and goals rest on them.",
+        probe="Plans Qwen3-8B on ml.g6.2xlarge, serves what the plan chooses and sends it the planned load, "
+        "as planned-timing does.",
+        deployment=Deployment.GPU_ENDPOINT,
+    ),
+    Line(
+        id="lmi-pipeline",
+        claim="OPTION_PIPELINE_PARALLEL_DEGREE=2 splits a model into two stages in the Large Model Inference "
+        "image 0.38.0.",
+        why="An older version of the image refuses more than one stage with its own batching "
+        "(deepjavalibrary/djl-serving: vllm_rb_properties.py).",
+        relies="Plans with pipeline stages.",
+        probe="Serves Qwen/Qwen3-0.6B on two GPUs with it and looks for pipeline_parallel_size=2 in the "
+        "engine's log.",
+        deployment=Deployment.GPU_SPLIT_ENDPOINT,
+    ),
+    Line(
+        id="lmi-experts",
+        claim="With OPTION_ENABLE_EXPERT_PARALLEL=true the same image spreads whole experts over the GPUs, "
+        "and so serves FP8 experts that cannot be cut by their number.",
+        why="Options of the engine are passed through by name; no page shows this one in the image.",
+        relies="Plans for mixtures of experts whose experts do not divide.",
+        probe="Serves Qwen/Qwen3-30B-A3B-FP8 on four GPUs with it and looks for expert parallelism in the "
+        "engine's log.",
+        deployment=Deployment.GPU_SPLIT_ENDPOINT,
+    ),
+    Line(
+        id="copies-packed",
+        claim="Copies of a component that asks for several chips stand on one instance, as many as the "
+        "plan's copies_per_instance.",
+        why="SageMaker packs copies by what they ask for; what it keeps back of a host is not described.",
+        relies="Plans count instances by it, and LlmEndpoint sets the most instances.",
+        probe="Serves a copy that asks for the chips and the memory of a plan for Qwen3-30B-A3B-FP8, raises "
+        "the count to the plan's on the one instance, and counts again.",
+        deployment=Deployment.GPU_SPLIT_ENDPOINT,
     ),
 )

@@ -31,7 +31,7 @@ ROLE_ACTIONS = (
 _ENDPOINT_SECONDS = 30 * 60
 _COMPONENT_SECONDS = 50 * 60
 _STARTUP_SECONDS = 2400
-_MEMORY_MIB = 8192
+MEMORY_MIB = 8192
 METRICS = {
     "EnableEnhancedMetrics": True,
     "EnableDetailedObservability": True,
@@ -103,7 +103,7 @@ class Copy:
     start_seconds: int = _STARTUP_SECONDS
 
 
-def small_copy(aws: Aws, deployment: Deployment, *, devices: int, memory_mib: int = _MEMORY_MIB) -> Copy:
+def small_copy(aws: Aws, deployment: Deployment, *, devices: int, memory_mib: int = MEMORY_MIB) -> Copy:
     """Return a copy of a small model on a deployment's instance type.
 
     Args:
@@ -277,6 +277,9 @@ def ask(aws: Aws, endpoint: str, component: str, *, model: str | None = MODEL) -
         endpoint: The endpoint's name.
         component: The component's name.
         model: What the body names as the model; None leaves it out, as the gateway does.
+
+    Raises:
+        TokenmillError: The answer is not a JSON object.
     """
     body: dict[str, Any] = {"messages": [{"role": "user", "content": "Say yes."}], "max_tokens": 16}
     if model is not None:
@@ -287,7 +290,13 @@ def ask(aws: Aws, endpoint: str, component: str, *, model: str | None = MODEL) -
         ContentType="application/json",
         Body=json.dumps(body).encode(),
     )
-    document: dict[str, Any] = json.loads(answer["Body"].read())
+    content = answer["Body"].read()
+    try:
+        document = json.loads(content)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise TokenmillError(f"component {component} answered {content[:80]!r}, which is not a JSON object")
     return document
 
 

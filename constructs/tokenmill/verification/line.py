@@ -15,6 +15,9 @@ class Deployment(enum.StrEnum):
     COMPONENT_ENDPOINT = "component-endpoint"
     GPU_ENDPOINT = "gpu-endpoint"
     PLANNED_ENDPOINT = "planned-endpoint"
+    GPU_SPLIT_ENDPOINT = "gpu-split-endpoint"
+    CATALOG_REQUESTS = "catalog-requests"
+    BEDROCK_REQUESTS = "bedrock-requests"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

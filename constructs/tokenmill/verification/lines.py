@@ -32,8 +32,12 @@ FOOTPRINTS = {
     Deployment.LOG_ENDPOINT: Footprint(instance="ml.m5.xlarge", minutes=40, requests_usd=0.05),
     Deployment.FRONT_DOOR: Footprint(instance="", minutes=60, requests_usd=0.03),
     Deployment.COMPONENT_ENDPOINT: Footprint(instance="ml.m5.xlarge", minutes=90, requests_usd=0.05),
-    Deployment.GPU_ENDPOINT: Footprint(instance="ml.g5.xlarge", minutes=65, requests_usd=0.05),
+    # The cheapest priced types with one GPU and with more; L4s compute in FP8.
+    Deployment.GPU_ENDPOINT: Footprint(instance="ml.g6.2xlarge", minutes=90, requests_usd=0.10),
+    Deployment.GPU_SPLIT_ENDPOINT: Footprint(instance="ml.g6.12xlarge", minutes=75, requests_usd=0.10),
     Deployment.PLANNED_ENDPOINT: Footprint(instance="ml.inf2.24xlarge", minutes=105, requests_usd=0.20),
+    Deployment.CATALOG_REQUESTS: Footprint(instance="", minutes=10, requests_usd=0.01),
+    Deployment.BEDROCK_REQUESTS: Footprint(instance="", minutes=30, requests_usd=0.50),
 }
 
 # The catalog holds accelerators only. The highest price found is taken, so that the bound stays one.

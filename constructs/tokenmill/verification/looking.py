@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tokenmill.verification.aws import Aws
 
 METRIC_SECONDS = 15 * 60
+LOG_SECONDS = 120
 _LOG_LINES = 40
 NAMESPACES = {
     "/aws/sagemaker/Endpoints": "EndpointName",
@@ -44,11 +45,16 @@ def log_lines(aws: Aws, group: str, *, pattern: str = "") -> list[str]:
         pattern: A filter pattern of CloudWatch Logs.
     """
     asked = {"filterPattern": pattern} if pattern else {}
+    # A page may be empty while later ones are not ("FilterLogEvents", Amazon CloudWatch Logs API Reference).
+    pages = (
+        aws.client("logs")
+        .get_paginator("filter_log_events")
+        .paginate(logGroupName=group, PaginationConfig={"MaxItems": _LOG_LINES}, **asked)
+    )
     try:
-        found = aws.client("logs").filter_log_events(logGroupName=group, limit=_LOG_LINES, **asked)
+        return [event["message"] for page in pages for event in page.get("events", [])]
     except ClientError as error:
         return [f"no log: {error.response['Error']['Code']}"]
-    return [event["message"] for event in found["events"]]
 
 
 def matching_lines(aws: Aws, group: str, phrase: str) -> list[str]:

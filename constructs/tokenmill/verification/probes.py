@@ -12,10 +12,13 @@ from botocore.exceptions import ClientError
 
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.instances import instance_type
-from tokenmill.verification import endpoints, looking
-from tokenmill.verification.aws import ProbeTimeoutError, is_absent
+from tokenmill.verification import endpoints, looking, served
+from tokenmill.verification.aws import ProbeTimeoutError
+from tokenmill.verification.bedrock_lines import bedrock_lines
+from tokenmill.verification.catalog_lines import catalog_lines
 from tokenmill.verification.component_lines import component_lines
 from tokenmill.verification.gateway_lines import front_door_lines
+from tokenmill.verification.gpu_lines import gpu_endpoint, gpu_split_endpoint
 from tokenmill.verification.line import Deployment
 from tokenmill.verification.lines import FOOTPRINTS
 from tokenmill.verification.planned_lines import planned_endpoint
@@ -47,26 +50,12 @@ def neuron_endpoint(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Ou
         component, status = endpoints.create_component(aws, endpoint, "one-device", whole)
         yield "host-memory-share", _host_memory(status, room)
         if _no_memory(status):
-            _delete(aws, component)
+            served.delete(aws, component)
             component, status = endpoints.create_component(aws, endpoint, "less-memory", small)
         yield from _served(aws, endpoint, component, status, wanted)
-        _delete(aws, component)
+        served.delete(aws, component)
     if "neuron-device-unit" in wanted:
         yield "neuron-device-unit", _device_unit(aws, endpoint)
-
-
-def gpu_endpoint(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Outcome]]:
-    """Serve a small model with the GPU image on its host image.
-
-    Args:
-        aws: The run.
-        wanted: Ids of the lines that were asked for.
-    """
-    deployment = Deployment.GPU_ENDPOINT
-    endpoint = endpoints.create_accelerated_endpoint(aws, deployment, "gpu")
-    copy = endpoints.small_copy(aws, deployment, devices=1)
-    component, status = endpoints.create_component(aws, endpoint, "gpu-copy", copy)
-    yield "gpu-image-driver", _image_driver(aws, endpoint, component, status)
 
 
 def log_endpoint(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Outcome]]:
@@ -110,13 +99,16 @@ PROBES: dict[Deployment, Callable[[Aws, Collection[str]], Iterator[tuple[str, Ou
     Deployment.COMPONENT_ENDPOINT: component_lines,
     Deployment.GPU_ENDPOINT: gpu_endpoint,
     Deployment.PLANNED_ENDPOINT: planned_endpoint,
+    Deployment.GPU_SPLIT_ENDPOINT: gpu_split_endpoint,
+    Deployment.CATALOG_REQUESTS: catalog_lines,
+    Deployment.BEDROCK_REQUESTS: bedrock_lines,
 }
 
 
 def _served(
     aws: Aws, endpoint: str, component: str, status: endpoints.Status, wanted: Collection[str]
 ) -> Iterator[tuple[str, Outcome]]:
-    yield "neuron-image-driver", _image_driver(aws, endpoint, component, status)
+    yield "neuron-image-driver", served.image_driver(aws, endpoint, component, status)
     if "chat-without-model" in wanted:
         yield "chat-without-model", _chat_without_model(aws, endpoint, component, status)
     if "empty-environment-value" in wanted:
@@ -161,16 +153,6 @@ def _empty_value(aws: Aws, component: str, status: endpoints.Status) -> Outcome:
         return Outcome(Verdict.UNCLEAR, seen)
     # The command also names its flag when it refuses a configuration for the lack of it.
     return Outcome(Verdict.HOLDS if status.in_service else Verdict.UNCLEAR, seen)
-
-
-def _image_driver(aws: Aws, endpoint: str, component: str, status: endpoints.Status) -> Outcome:
-    observations: dict[str, Any] = {"status": status.value, "failure_reason": status.reason}
-    observations["log"] = looking.log_lines(aws, looking.component_log(component))
-    if not status.in_service:
-        no_capacity = "capacity" in status.reason.lower()
-        return Outcome(Verdict.UNCLEAR if no_capacity else Verdict.FAILS, observations)
-    observations["answer"] = endpoints.ask(aws, endpoint, component)
-    return Outcome(holds(bool(observations["answer"].get("choices"))), observations)
 
 
 def _device_unit(aws: Aws, endpoint: str) -> Outcome:
@@ -230,19 +212,6 @@ def _promql_names(aws: Aws) -> list[str]:
         raise TokenmillError(f"CloudWatch's PromQL interface answered {answer.status}: {answer.data[:200]!r}")
     names: list[str] = answer.json()["data"]
     return sorted(name for name in names if "vllm" in name.lower())
-
-
-def _delete(aws: Aws, component: str) -> None:
-    aws.client("sagemaker").delete_inference_component(InferenceComponentName=component)
-    aws.wait(f"deleting {component}", lambda: _is_gone(aws, component), seconds=900)
-
-
-def _is_gone(aws: Aws, component: str) -> bool:
-    try:
-        aws.client("sagemaker").describe_inference_component(InferenceComponentName=component)
-    except ClientError as error:
-        return is_absent(error)
-    return False
 
 
 def _is_json(text: str) -> bool:

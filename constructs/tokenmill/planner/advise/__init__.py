@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING
 
-from tokenmill.core.bedrock_prices import bedrock_price, plain_id
+from tokenmill.core.bedrock_prices import PARTS, bedrock_price, plain_id
 from tokenmill.core.errors import TokenmillError
+from tokenmill.core.plausibility import implausible
 from tokenmill.core.workload import Limits
 from tokenmill.planner import plan
 from tokenmill.planner.advise.advice import Advice, PriceUsed
+from tokenmill.planner.advise.cost import FleetCurve
 from tokenmill.planner.advise.decide import (
     confidence,
     decides,
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 __all__ = ["Advice", "Need", "Traffic", "UnitCapacity", "Usage", "advise"]
 
 MOST_LINES = 5
+NOTHING = (
+    "there is nothing to compare: name a Bedrock model (--bedrock), an open-weights model (--model), or both"
+)
 ALL = Limits()
 NO_NEED, STEADY, PLAIN = Need(), Traffic(), Usage()
 
@@ -91,7 +96,7 @@ def advise(
         model=model,
         plan=_planned(model, workload, slo, region, limits, prices, day),
     )
-    return _advice(situation, slo)
+    return _advice(situation, slo, limits)
 
 
 def _planned(
@@ -110,12 +115,9 @@ def _planned(
     )
 
 
-def _advice(situation: Situation, slo: Slo) -> Advice:
+def _advice(situation: Situation, slo: Slo, limits: Limits) -> Advice:
     if not situation.bedrock_model and situation.model is None:
-        raise TokenmillError(
-            "there is nothing to compare: name a Bedrock model (--bedrock), an open-weights model "
-            "(--model), or both"
-        )
+        raise TokenmillError(NOTHING)
     found = options(situation)
     feasible, rejected = split(situation, found)
     rules = fired(situation, found)
@@ -140,7 +142,7 @@ def _advice(situation: Situation, slo: Slo) -> Advice:
         recommendation=best.id if best else "",
         verdict=verdict(ranked, close),
         too_close=close,
-        decides=decides(best.id, close) if best else "",
+        decides=decides(ranked, close) if best else "",
         confidence=confidence(uncertain) if best else "none",
         doubts=uncertain,
         ranked=ranked,
@@ -151,6 +153,8 @@ def _advice(situation: Situation, slo: Slo) -> Advice:
         context_tokens=_context(situation),
         prices=_prices(situation, ranked, by_id),
         lines=lines(priced[:MOST_LINES], rate),
+        carried=best.curve.most if best and isinstance(best.curve, FleetCurve) else None,
+        warnings=implausible(situation.workload, slo, limits),
         candidate=best.candidate if best else None,
     )
 
@@ -170,7 +174,7 @@ def _prices(
     if price is not None:
         used = {TIER_OF[item.id] for item in ranked if item.id in TIER_OF}
         for tier, tokens in price.tiers.items():
-            for part in ("input", "output", "cache_read", "cache_write"):
+            for part in PARTS if situation.usage.cached_share else PARTS[:2]:
                 usd = getattr(tokens, part)
                 if usd is not None and tier in used:
                     what = f"{price.model_id} {tier} {part.replace('_', ' ')}"

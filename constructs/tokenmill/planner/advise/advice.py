@@ -169,6 +169,8 @@ class Advice:
         context_tokens: Longest prompt and answer together on Bedrock, in tokens.
         prices: What the answer rests on.
         lines: Costs over rates.
+        carried: For SageMaker: largest rate that limits.max_instances instances carry, in requests a second.
+        warnings: Inputs that look like a mistake, such as seconds for milliseconds.
         candidate: For SageMaker: what would run.
         schema: Version of this document.
     """
@@ -196,6 +198,8 @@ class Advice:
     context_tokens: int
     prices: tuple[PriceUsed, ...]
     lines: tuple[Line, ...]
+    carried: float | None = None
+    warnings: tuple[str, ...] = ()
     candidate: Candidate | None = field(default=None, hash=False)
     schema: int = SCHEMA
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from tokenmill.core.errors import TokenmillError
-from tokenmill.planner.advise.picture import picture
+from tokenmill.planner.advise.picture import LEGEND, picture
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +20,10 @@ DPI = 100
 TITLE_WIDTH = 92
 NOTE_WIDTH = 160
 NOTES = 2
+COLOURS = 256
+LINE_POINTS = 12.0
+LINE_SHARE = 0.034
+"""Height of a line of the title, as a share of the figure's."""
 
 
 def write_png(advice: Advice, path: Path) -> None:
@@ -38,6 +44,8 @@ def write_png(advice: Advice, path: Path) -> None:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.patheffects import withStroke
+        from PIL import Image
     except ImportError:
         raise TokenmillError(
             "a PNG needs Matplotlib, which is not installed; "
@@ -45,7 +53,9 @@ def write_png(advice: Advice, path: Path) -> None:
         ) from None
     figure = Figure(figsize=SIZE, dpi=DPI, layout=None)
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.075, 0.2, 0.67, 0.61))
+    lines = textwrap.wrap(shown.title, TITLE_WIDTH)
+    top = 0.87 - LINE_SHARE * len(lines)
+    axes = figure.add_axes((0.075, 0.2, 0.67, top - 0.2))
     _frame(axes, shown)
     for drawn in shown.drawn:
         _draw(axes, shown, drawn)
@@ -54,14 +64,20 @@ def write_png(advice: Advice, path: Path) -> None:
         axes.annotate(
             f"{mark.rate:.3g}/s",
             (mark.rate, mark.usd),
-            (0, 8),
+            (0, 8 + mark.level * LINE_POINTS),
             textcoords="offset points",
             ha="center",
+            fontsize=9,
             zorder=6,
+            path_effects=[withStroke(linewidth=3, foreground="white")],
         )
-    _words(figure, shown)
+    _words(figure, shown, lines)
     # no date and no version inside, so that the same answer is the same file
-    figure.savefig(path, format="png", metadata={"Software": None})
+    drawn_png = io.BytesIO()
+    figure.savefig(drawn_png, format="png", metadata={"Software": None})
+    # lines and bands need few colours; a palette makes the file a third as large
+    image = Image.open(drawn_png).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    image.save(path, format="PNG", optimize=True)
 
 
 def _frame(axes: Any, shown: Picture) -> None:
@@ -121,11 +137,10 @@ def _draw(axes: Any, shown: Picture, drawn: Drawn) -> None:
     )
 
 
-def _words(figure: Any, shown: Picture) -> None:
-    import textwrap
-
-    title = "\n".join(textwrap.wrap(shown.title, TITLE_WIDTH))
-    figure.text(0.02, 0.975, title, fontsize=11, fontweight="bold", va="top")
-    figure.text(0.02, 0.885, shown.subtitle, fontsize=9, color="#333", va="top")
+def _words(figure: Any, shown: Picture, lines: list[str]) -> None:
+    figure.text(0.02, 0.975, "\n".join(lines), fontsize=11, fontweight="bold", va="top")
+    under = 0.968 - LINE_SHARE * len(lines)
+    figure.text(0.02, under, shown.subtitle, fontsize=9, color="#333", va="top")
+    figure.text(0.745, 0.1, LEGEND, fontsize=9, ha="right", va="bottom")
     notes = "\n".join(line for note in shown.notes[-NOTES:] for line in textwrap.wrap(note, NOTE_WIDTH))
     figure.text(0.02, 0.012, notes, fontsize=7.5, color="#333", va="bottom")

@@ -202,6 +202,14 @@ class FleetCurve:
     fleets: tuple[Fleet, ...]
     traffic: Traffic
 
+    @property
+    def most(self) -> float:
+        """The largest rate that the most instances carry, in requests a second."""
+        return max(
+            fleet.max_instances * fleet.copies_per_instance * fleet.requests_per_second
+            for fleet in self.fleets
+        )
+
     def best(self, requests_per_second: float) -> tuple[Fleet, MonthlyCost] | None:
         """Return the cheapest fleet and its cost, or None where none carries the rate.
 

@@ -140,22 +140,33 @@ def too_close(ranked: tuple[Ranked, ...]) -> tuple[str, ...]:
     return tuple(item.id for item in ranked[1:] if item.monthly is not None and item.monthly.low <= limit)
 
 
-def decides(best: str, close: tuple[str, ...]) -> str:
-    """Return what would settle a close call.
+def decides(ranked: tuple[Ranked, ...], close: tuple[str, ...]) -> str:
+    """Return what would settle a close call, and what costs least until then if the estimates are wrong.
 
     Args:
-        best: The recommended option.
+        ranked: The feasible options, best first.
         close: Options whose interval overlaps.
     """
     if not close:
         return ""
-    names = (best, *close)
+    names = (ranked[0].id, *close)
     if all(name in BEDROCK for name in names):
         return "how requests come, since the costs are the same: files in S3 for a batch job, calls otherwise"
     steps = ["measure one copy on the instance type under load, which narrows its interval"]
     if any(name in BEDROCK for name in names):
         steps.append("count prompt and answer tokens of real requests")
-    return "; ".join(steps)
+    return "; ".join([*steps, *_safest([item for item in ranked if item.id in names])])
+
+
+def _safest(rivals: list[Ranked]) -> list[str]:
+    worst = {item.title: item.monthly.high for item in rivals if item.monthly is not None}
+    title = min(worst, key=worst.__getitem__)
+    if title == rivals[0].title:
+        return []
+    return [
+        f"until then {title} risks least: {worst[title]:,.0f} USD a month at the worst, "
+        f"{rivals[0].title} {worst[rivals[0].title]:,.0f}"
+    ]
 
 
 def doubts(situation: Situation, ranked: tuple[Ranked, ...], close: tuple[str, ...]) -> tuple[str, ...]:
@@ -201,8 +212,10 @@ def verdict(ranked: tuple[Ranked, ...], close: tuple[str, ...]) -> str:
         return "no option meets every need; the rejected ones say which need stands in the way"
     best = ranked[0]
     if best.monthly is None:
-        titles = ", ".join(item.title for item in ranked)
-        return f"{titles} meet every need, but none has a price; give one to compare them"
+        return (
+            f"options that meet every need: {len(ranked)}, but none has a price; give --token-price or "
+            "--price TYPE=USD to compare them"
+        )
     text = f"{best.title} is the cheapest that meets every need: {best.monthly.expected:,.0f} USD a month"
     if close:
         titles = ", ".join(item.title for item in ranked if item.id in close)

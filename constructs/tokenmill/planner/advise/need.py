@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from tokenmill.core._settings_reader import REGION
 from tokenmill.core.errors import TokenmillError
 
 HOURS_PER_MONTH = 730.0
@@ -75,7 +76,7 @@ class Need:
         operations: Who looks after instances: "none", "part-time" or "team".
 
     Raises:
-        TokenmillError: A word is none of the allowed ones.
+        TokenmillError: A word is none of the allowed ones, or a region has no region's form.
     """
 
     customization: str = "none"
@@ -90,6 +91,9 @@ class Need:
         one_of("operations", self.operations, OPERATIONS)
         for item in self.control:
             one_of("control", item, CONTROLS)
+        for region in self.regions:
+            if not REGION.fullmatch(region):
+                raise TokenmillError(f"regions has {region!r}; each must be an AWS region such as us-east-1")
 
     @property
     def tuned(self) -> bool:

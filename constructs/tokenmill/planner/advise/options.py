@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from tokenmill.core.bedrock_prices import STANDARD, Quote, plain_id, profile_of
 from tokenmill.core.instances import instance_type
 from tokenmill.planner.advise.cost import Fleet, FleetCurve, TokenCurve, UnitCurve, request_price
+from tokenmill.planner.explain import NEARNESS
 
 if TYPE_CHECKING:
     import datetime
 
     from tokenmill.core.model_spec import ModelSpec
-    from tokenmill.core.plan import Candidate, Plan
+    from tokenmill.core.plan import Candidate, Plan, Rejection
     from tokenmill.core.workload import Workload
     from tokenmill.planner.advise.cost import Curve
     from tokenmill.planner.advise.need import Need, Traffic, UnitCapacity, Usage
@@ -197,8 +198,7 @@ def _sagemaker_options(situation: Situation) -> list[Option]:
     for candidate in plan.candidates:
         groups.setdefault(candidate.accelerator, []).append(candidate)
     refused: dict[str, str] = {}
-    # a split that another one beats says nothing on why the accelerator is out
-    for rejection in sorted(plan.rejections, key=lambda item: item.code == "dominated"):
+    for rejection in sorted(plan.rejections, key=_nearness):
         accelerator = instance_type(rejection.instance_type).accelerator.name
         refused.setdefault(accelerator, f"{rejection.instance_type}: {rejection.reason}")
     return [
@@ -209,6 +209,13 @@ def _sagemaker_options(situation: Situation) -> list[Option]:
             if name not in groups
         ),
     ]
+
+
+def _nearness(rejection: Rejection) -> tuple[int, float, int]:
+    """What came nearest says most on why an accelerator is out, not what its smallest type lacks."""
+    # a split that only lost to another of its type says nothing
+    code = NEARNESS.index(rejection.code) if rejection.code in NEARNESS else len(NEARNESS)
+    return code, rejection.miss, -instance_type(rejection.instance_type).cores
 
 
 def _id(accelerator: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
-from tokenmill.planner.advise.picture import picture
+from tokenmill.planner.advise.picture import LEGEND, picture
 from tokenmill.planner.advise.words import monthly_cost, traffic_sentence
 
 if TYPE_CHECKING:
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 960, 560
 LEFT, RIGHT, TOP, BOTTOM = 70, 250, 30, 80
+LINE = 17
+# white around the letters, so that they can be read where they cross a line
+HALO = ' stroke="#fff" stroke-width="4" paint-order="stroke"'
 
 STYLE = """\
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 62rem;
@@ -94,6 +97,7 @@ def _axes(shown: Picture) -> list[str]:
         parts.append(_text(at, bottom + 37, tokens, more=' fill-opacity="0.75"'))
     parts.append(f'<line x1="{LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}" stroke="#666"/>')
     parts.append(_text(LEFT, bottom + 60, "requests/s in the peak hour, and tokens a month", "start"))
+    parts.append(_text(right, bottom + 60, LEGEND, "end"))
     asked = _x(shown, shown.asked)
     parts.append(
         f'<line x1="{asked:.1f}" x2="{asked:.1f}" y1="{TOP}" y2="{bottom}" stroke="#666" '
@@ -133,7 +137,7 @@ def _mark(shown: Picture, mark: Mark) -> list[str]:
     return [
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="#fff" stroke="#111" stroke-width="2">'
         f"<title>{html.escape(mark.label)}</title></circle>",
-        _text(x, y - 10, f"{mark.rate:.3g}/s"),
+        _text(x, y - 10 - mark.level * LINE, f"{mark.rate:.3g}/s", more=HALO),
     ]
 
 

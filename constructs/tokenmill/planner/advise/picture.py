@@ -16,6 +16,10 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 DASHES = ("", "7 4", "2 3", "9 3 2 3", "4 2", "12 4")
 LABEL_GAP = 0.055
 """Least distance between two labels, as a share of the height."""
+MARK_WIDTH, MARK_HEIGHT = 0.085, 0.04
+"""Room that the label of a mark takes, as shares of width and height."""
+LEVELS = 6
+LEGEND = "bands: intervals; rings: break-even points"
 MARGIN = 1.6
 UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -47,11 +51,14 @@ class Mark:
         rate: Requests a second.
         usd: US dollars a month.
         label: What it says.
+        level: How many lines of text its label stands above the point, so that labels of near points do not
+            cover each other.
     """
 
     rate: float
     usd: float
     label: str
+    level: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +180,7 @@ def picture(advice: Advice) -> Picture | None:
         Drawn(line=line, colour=colour, dash=dash, label=line.title, label_at=height)
         for line, colour, dash, height in zip(advice.lines, COLOURS, DASHES, spread(ends), strict=False)
     )
-    return replace(bare, drawn=drawn)
+    return replace(bare, drawn=drawn, marks=levelled(bare))
 
 
 def _last(line: Line) -> float:
@@ -203,6 +210,31 @@ def _marks(advice: Advice, x: tuple[float, float]) -> tuple[Mark, ...]:
                     label=f"{item.requests_per_second:.3g}/s: {other.title}",
                 )
             )
+    return tuple(found)
+
+
+def levelled(bare: Picture) -> tuple[Mark, ...]:
+    """Return the marks, each label as low as it can stand without covering one that is placed already.
+
+    Args:
+        bare: The chart, with its marks.
+    """
+    placed: list[tuple[float, float]] = []
+    found = []
+    for mark in sorted(bare.marks, key=lambda item: (item.rate, item.usd)):
+        right, up = bare.right(mark.rate), bare.up(mark.usd)
+        heights = [up + level * MARK_HEIGHT for level in range(LEVELS)]
+        free = [
+            level
+            for level, height in enumerate(heights)
+            if not any(
+                abs(right - other) < MARK_WIDTH and abs(height - above) < 0.99 * MARK_HEIGHT
+                for other, above in placed
+            )
+        ]
+        level = free[0] if free else 0
+        placed.append((right, heights[level]))
+        found.append(replace(mark, level=level))
     return tuple(found)
 
 

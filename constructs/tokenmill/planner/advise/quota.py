@@ -1,7 +1,11 @@
 """How much of Bedrock's token quota a load takes.
 
 Source: "How tokens are counted in Amazon Bedrock" (Amazon Bedrock User Guide): a request reserves its prompt
-and `max_tokens` when it starts and is settled with what it used when it ends.
+and `max_tokens` when it starts and is settled with what it used when it ends. The rates: that page and AWS's
+posts on cross-Region inference name 5 for Claude 3.7 Sonnet, Opus 4, Sonnet 4 and Sonnet 4.5; the model cards
+of OpenAI GPT-5.6 and GPT-6 Astra (the same guide) have 10 on the bedrock-runtime endpoint. Other models count
+1. What of Claude came after 4.5 is in no page of AWS that was found: public code and texts count 5 up to 4.7,
+15 for Opus 4.8 (some 10) and 10 for the fifth generation.
 """
 
 from __future__ import annotations
@@ -14,11 +18,17 @@ if TYPE_CHECKING:
     from tokenmill.core.workload import Workload
     from tokenmill.planner.advise.need import Usage
 
-# Claude Opus 4 and Sonnet 4 by name; 3.7 and the 4.5 models in the same list
-DOCUMENTED = re.compile(r"anthropic\.claude-(3-7-sonnet|(opus|sonnet|haiku)-4(-[15])?-20\d{6})")
-CLAUDE = "anthropic.claude-"
-OLD_CLAUDE = re.compile(r"anthropic\.claude-(instant|v\d|3-(?!7))")
-CLAUDE_RATE = 5.0
+DOCUMENTED = re.compile(
+    r"anthropic\.claude-(3-7-sonnet|(opus|sonnet|haiku)-4(-[15])?-20\d{6})|openai\.gpt-(5\.6|6-astra)"
+)
+PLAIN_RATE = 1.0
+# the first that is found in an id decides
+RATES = (
+    (re.compile(r"anthropic\.claude-(instant|v\d|3-(?!7))"), PLAIN_RATE),
+    (re.compile(r"anthropic\.claude-opus-4-8"), 15.0),
+    (re.compile(r"anthropic\.claude-(3-7|[a-z]+-4)"), 5.0),
+    (re.compile(r"anthropic\.claude-|openai\.gpt-\d"), 10.0),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +59,12 @@ def burndown(model_id: str) -> tuple[float, str]:
     Args:
         model_id: A Bedrock id, with or without a profile's prefix.
     """
-    if CLAUDE not in model_id or OLD_CLAUDE.search(model_id):
-        return 1.0, ""
-    if DOCUMENTED.search(model_id):
-        return CLAUDE_RATE, ""
-    return CLAUDE_RATE, (
-        f"no burndown rate of {model_id} was found documented (5 for Claude 3.7 to 4.5; users report 15 for "
-        "later Opus releases); give burndown if you know it"
+    rate = next((rate for pattern, rate in RATES if pattern.search(model_id)), PLAIN_RATE)
+    if rate == PLAIN_RATE or DOCUMENTED.search(model_id):
+        return rate, ""
+    return rate, (
+        f"no burndown rate of {model_id} was found documented; {rate:g} is what public code counts (5 up to "
+        "Claude 4.7, 15 for Opus 4.8, 10 for later ones and OpenAI's GPT); give burndown if you know it"
     )
 
 

@@ -62,6 +62,7 @@ def _context(advice: Advice) -> str:
             f"({quota.settled_tpm:,.0f} settled with {quota.burndown:g} for each answer token, "
             f"{quota.reserved_tpm:,.0f} reserved at the start)"
         )
+    lines += [f"- to check: {warning}" for warning in advice.warnings]
     return "\n".join(lines)
 
 

@@ -25,7 +25,10 @@ from tokenmill.planner.advise.quota import quota_need
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-IMPORT_PAGE = "Import a customized model into Amazon Bedrock (Amazon Bedrock User Guide)"
+IMPORT_PAGE = (
+    "Use Custom model import to import a customized open-source model into Amazon Bedrock "
+    "(Amazon Bedrock User Guide)"
+)
 CUSTOM_PAGE = "Deploy a custom model for on-demand inference (Amazon Bedrock User Guide)"
 LIFECYCLE_PAGE = "Model lifecycle (Amazon Bedrock User Guide)"
 PROFILE_PAGE = (
@@ -33,10 +36,17 @@ PROFILE_PAGE = (
     "(Amazon Bedrock User Guide)"
 )
 TIER_PAGE = "Service tiers for optimizing performance and cost (Amazon Bedrock User Guide)"
+BATCH_PAGE = "Supported Regions and models for batch inference (Amazon Bedrock User Guide)"
 LIMITS_PAGE = "Capacity, Limits, and Cost Optimization (Amazon Bedrock User Guide)"
 QUOTA_PAGE = "How tokens are counted in Amazon Bedrock (Amazon Bedrock User Guide)"
-PROTECTION_PAGE = "Data protection (Amazon Bedrock User Guide)"
-INFERENCE_GUIDE = "Generative AI inference architecture and best practices on AWS (AWS Prescriptive Guidance)"
+PROTECTION_PAGE = (
+    "Data protection; Use interface VPC endpoints (AWS PrivateLink) to create a private connection between "
+    "your VPC and Amazon Bedrock (Amazon Bedrock User Guide)"
+)
+INFERENCE_GUIDE = (
+    "Generative AI inference architecture and best practices on AWS "
+    "(AWS Prescriptive Guidance, not found in full)"
+)
 PARADIGM_PAGE = (
     "GENCOST02-BP01 Balance cost and performance when selecting inference paradigms (Generative AI Lens)"
 )
@@ -46,18 +56,29 @@ ZERO_PAGE = "Scale an endpoint to zero instances (Amazon SageMaker AI Developer 
 BATCH_HOURS = 24
 CUSTOM_REGIONS = ("us-east-1", "us-west-2")
 CUSTOM_MODELS = ("amazon.nova-lite-", "amazon.nova-micro-", "amazon.nova-pro-")
-IMPORT_REGIONS = ("us-east-1", "us-west-2", "eu-central-1")
-IMPORT_ARCHITECTURES = (
-    "Llama",
-    "Mllama",
-    "Mistral",
-    "Mixtral",
-    "Qwen2",
-    "Qwen3",
-    "GPTBigCode",
-    "GptOss",
-    "T5",
+IMPORT_REGIONS = ("us-east-1", "us-east-2", "us-west-2", "eu-central-1")
+GPT_OSS = "GptOssForCausalLM"
+GPT_OSS_REGION = "us-east-1"
+# the page names families, and of Qwen3 the two classes; Llama 4 and later Qwen3 variants are not among them
+IMPORT_ARCHITECTURES = frozenset(
+    {
+        "LlamaForCausalLM",
+        "MllamaForConditionalGeneration",
+        "MistralForCausalLM",
+        "MixtralForCausalLM",
+        "Qwen2ForCausalLM",
+        "Qwen2VLForConditionalGeneration",
+        "Qwen2_5_VLForConditionalGeneration",
+        "Qwen3ForCausalLM",
+        "Qwen3MoeForCausalLM",
+        "GPTBigCodeForCausalLM",
+        GPT_OSS,
+        "T5ForConditionalGeneration",
+    }
 )
+IMPORT_BYTES = 200e9
+# "less than 128K", of a page that lists Llama 3.1, whose context is 131,072
+IMPORT_CONTEXT = 131_072
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +108,19 @@ def _deploys_tuned(situation: Situation) -> bool:
 
 
 def _importable(situation: Situation) -> bool:
-    return situation.model is not None and situation.model.architecture.startswith(IMPORT_ARCHITECTURES)
+    return situation.model is not None and situation.model.architecture in IMPORT_ARCHITECTURES
+
+
+def _imports_here(situation: Situation) -> bool:
+    oss = situation.model is not None and situation.model.architecture == GPT_OSS
+    return situation.region in ((GPT_OSS_REGION,) if oss else IMPORT_REGIONS)
+
+
+def _too_large_to_import(situation: Situation) -> bool:
+    model = situation.model
+    return model is not None and (
+        model.weight_bytes >= IMPORT_BYTES or model.max_context_tokens > IMPORT_CONTEXT
+    )
 
 
 def _prompt_fits(situation: Situation) -> bool:
@@ -172,7 +205,7 @@ HARD = (
     Rule(
         id="tuned-tiers",
         sentence="flex, priority, reserved and batch are documented for published models, not for tuned ones",
-        source=TIER_PAGE,
+        source=f"{TIER_PAGE}; {BATCH_PAGE}",
         fires=lambda s: s.need.tuned,
         excludes=frozenset({FLEX, PRIORITY, RESERVED, BATCH}),
     ),
@@ -185,9 +218,16 @@ HARD = (
     ),
     Rule(
         id="import-region",
-        sentence=f"Bedrock imports models in {', '.join(IMPORT_REGIONS)}",
+        sentence=f"Bedrock imports models in {', '.join(IMPORT_REGIONS)}, gpt-oss in {GPT_OSS_REGION} only",
         source=IMPORT_PAGE,
-        fires=lambda s: s.region not in IMPORT_REGIONS,
+        fires=lambda s: not _imports_here(s),
+        excludes=frozenset({IMPORT}),
+    ),
+    Rule(
+        id="import-size",
+        sentence="Bedrock imports text models of less than 200 GB, with a context of 128K at most",
+        source=IMPORT_PAGE,
+        fires=_too_large_to_import,
         excludes=frozenset({IMPORT}),
     ),
     Rule(
@@ -236,6 +276,14 @@ HARD = (
         excludes=BASE,
     ),
     Rule(
+        id="profile-regions",
+        sentence="an inference profile may process a request in other regions of its geography than those "
+        "allowed; name the model without its prefix, or leave regions out and say cross_region=geography",
+        source=PROFILE_PAGE,
+        fires=lambda s: bool(s.profile and s.need.regions),
+        excludes=BASE,
+    ),
+    Rule(
         id="profile-units",
         sentence="inference profiles do not take provisioned throughput; name the model without its prefix",
         source=PROFILE_PAGE,
@@ -265,7 +313,7 @@ HARD = (
     ),
     Rule(
         id="quota",
-        sentence="the peak hour takes more tokens a minute than the account's quota",
+        sentence="the peak hour takes more tokens a minute than the account's quota; ask for a larger one",
         source=QUOTA_PAGE,
         fires=_over_quota,
         excludes=frozenset({ON_DEMAND, FLEX, PRIORITY}),

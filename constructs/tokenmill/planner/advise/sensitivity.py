@@ -92,7 +92,8 @@ def break_evens(best: Option, others: list[Option], asked: float) -> tuple[Break
 
 
 def _break_even(mine: _Known, theirs: _Known, direction: str, tried: list[float]) -> BreakEven | None:
-    carried = [rate for rate in tried if theirs.cost(rate) is not None]
+    # where the best one ends is no price, and said by itself
+    carried = [rate for rate in tried if theirs.cost(rate) is not None and mine.cost(rate) is not None]
 
     def crossing(other_end: str, best_end: str) -> tuple[float, float | None] | None:
         def cheaper(rate: float) -> bool:

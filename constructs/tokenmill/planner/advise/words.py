@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tokenmill.planner.advise.options import PROVISIONED, SAGEMAKER, UNIT_NOT_PUBLIC
+from tokenmill.planner.advise.sensitivity import RANGE
 
 SAME = 0.01
 
@@ -30,7 +31,7 @@ def monthly_cost(item: Ranked) -> str:
     cost = item.monthly
     if cost is None:
         even = item.even_usd_per_hour
-        return "no price" if even is None else f"no price; even at {even:,.2f} an hour"
+        return "no price" if even is None else f"no price; cheapest below {even:,.2f} an hour"
     if cost.low == cost.high:
         return f"{cost.expected:,.0f}"
     return f"{cost.expected:,.0f} ({cost.low:,.0f}-{cost.high:,.0f})"
@@ -76,14 +77,22 @@ def breaks(advice: Advice) -> list[str]:
             f"no other option with a price becomes cheaper than {name} within a thousandth to a "
             "thousand times the rate"
         ]
+    if advice.carried is not None and advice.carried < advice.workload.requests_per_second * RANGE:
+        found.append(
+            f"above {advice.carried:.3g} requests/s {advice.title_of(advice.recommendation)} needs more "
+            "instances than limits.max_instances allows"
+        )
     if any(item.id == PROVISIONED and item.monthly is None for item in advice.ranked):
         found.append(f"Bedrock provisioned throughput: {UNIT_NOT_PUBLIC}")
     return found or ["nothing is recommended, so nothing changes"]
 
 
 def _break(advice: Advice, item: BreakEven) -> str:
-    ends = sorted([item.earliest, item.requests_per_second if item.latest is None else item.latest])
-    surely = "" if item.latest is not None else ", or never"
+    if item.latest is None:
+        interval = f"{item.earliest:.3g} to never"
+    else:
+        low, high = sorted([item.earliest, item.latest])
+        interval = f"{low:.3g} to {high:.3g}"
     if item.lasting is None:
         stays = " for some rates"
     elif abs(item.lasting / item.requests_per_second - 1) < SAME:
@@ -95,7 +104,7 @@ def _break(advice: Advice, item: BreakEven) -> str:
     name = advice.title_of(item.other)
     return (
         f"{item.direction} {item.requests_per_second:.3g} requests/s {name} is cheaper{stays} "
-        f"(interval {ends[0]:.3g} to {ends[1]:.3g}{surely})"
+        f"(interval {interval})"
     )
 
 

@@ -10,6 +10,8 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from tokenmill.core.errors import TokenmillError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -21,6 +23,20 @@ Number: TypeAlias = Any
 """A plain number, or a NumPy array with one number a deployment."""
 Text: TypeAlias = Any
 """A text, or a list with one text a deployment."""
+
+
+def require_positive(counts: Mapping[str, float]) -> None:
+    """Refuse counts that no deployment can have.
+
+    Args:
+        counts: By name.
+
+    Raises:
+        TokenmillError: One is not positive, or no number.
+    """
+    for name, count in counts.items():
+        if not 0 < count < math.inf:
+            raise TokenmillError(f"{name} {count} must be a positive number")
 
 
 def weigh(terms: Mapping[str, Number], document: Mapping[str, Any]) -> Number:
@@ -52,7 +68,8 @@ def half_width(reasons: Sequence[str], document: Mapping[str, Any]) -> float:
     """Return half of the 80 % interval, in logarithms.
 
     Args:
-        reasons: Names of what no measurement resembles; each widens the interval (root of the sum of squares).
+        reasons: Names of what no measurement resembles; each widens the interval (root of the sum of
+            squares).
         document: A fitted formula.
     """
     interval = document["interval"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tokenmill.planner.performance.fitted import effect, half_width, unstack, weigh
@@ -133,27 +134,46 @@ def decode_ms(columns: GpuDeployment, coefficients: Mapping[str, Any]) -> Number
     return step_ms(columns, coefficients) + stall_ms(columns, coefficients)
 
 
-def step_line(
-    deployment: GpuDeployment, sequences: int, coefficients: Mapping[str, Any]
-) -> tuple[float, float, float]:
-    """Return a step as a line: milliseconds at rest, a sequence, and a byte of cache that all sequences hold.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCurve:
+    """A step as a function of what runs; only the experts that it touches bend it.
 
-    Touched experts bend it; the line is exact at one sequence and at the given number.
+    Args:
+        base_ms: Nothing runs, in milliseconds.
+        sequence_ms: Each sequence adds, in milliseconds.
+        experts_ms: Reading all routed experts adds, in milliseconds; n sequences touch
+            1 - (1 - share)^n of them.
+        expert_share: Share of the routed experts that one token passes through.
+        byte_ms: Each byte in the caches of the sequences adds, in milliseconds.
+    """
+
+    base_ms: float
+    sequence_ms: float
+    experts_ms: float
+    expert_share: float
+    byte_ms: float
+
+
+def step_curve(deployment: GpuDeployment, coefficients: Mapping[str, Any]) -> StepCurve:
+    """Return a step as a function of the sequences that run and of the bytes in their caches.
 
     Args:
         deployment: Of plain numbers; its concurrency and kv_bytes are not used.
-        sequences: Most that run together.
         coefficients: What `tools/fitting/gpu.py` wrote.
     """
-
-    def step(running: int, kv_bytes: float) -> float:
-        point = dataclasses.replace(deployment, concurrency=running, kv_bytes=kv_bytes)
-        return float(step_ms(point, coefficients))
-
-    one, most = step(1, 0.0), max(sequences, 2)
-    slope = (step(most, 0.0) - one) / (most - 1)
     gigabyte = 1e9
-    return one - slope, slope, (step(1, gigabyte) - one) / gigabyte
+    one = dataclasses.replace(deployment, concurrency=1, kv_bytes=gigabyte)
+    scale, factors = _effects(one, coefficients), coefficients["terms"]
+    parts = {name: float(factors[name] * term * scale) for name, term in step_terms(one).items()}
+    share = one.experts_per_token / one.experts
+    experts, each, cache = (parts.pop(name) for name in ("expert_read", "moe_sequences", "kv_read"))
+    return StepCurve(
+        base_ms=sum(parts.values()),
+        sequence_ms=each,
+        experts_ms=experts / share,
+        expert_share=share,
+        byte_ms=cache / gigabyte,
+    )
 
 
 def decode_interval(
@@ -256,8 +276,8 @@ def levels_of(deployment: GpuDeployment, coefficients: Mapping[str, Any]) -> dic
     """Return the levels of EFFECTS that a deployment has.
 
     Args:
-        deployment: Of plain numbers; without a version it has the newest one of its architecture and engine, or
-            none where that is so old that it says nothing of today's ("dated").
+        deployment: Of plain numbers; without a version it has the newest one of its architecture and engine,
+            or none where that is so old that it says nothing of today's ("dated").
         coefficients: What `tools/fitting/gpu.py` wrote.
     """
     d = deployment

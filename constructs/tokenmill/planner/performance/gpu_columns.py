@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tokenmill.core.errors import TokenmillError
+from tokenmill.planner.performance.fitted import require_positive
 
 if TYPE_CHECKING:
     from tokenmill.core.instances import Accelerator
@@ -30,7 +30,7 @@ QUANTIZATIONS = {
 }
 """Names of weight formats and the ones that were measured under."""
 FAST_FORMATS = {"bf16": 1.0, "fp8": 2.0, "int8": 2.0, "fp4": 2.0, "int4": 1.0}
-"""Arithmetic over bfloat16's; 4-bit prefill is held at that of FP8, which every measured chip has."""
+"""Arithmetic over that of bfloat16 where a chip computes in the format; fp4 was fitted as fast as FP8."""
 TEXTS = ("chip", "quantization", "engine", "version", "architecture")
 """Fields of GpuDeployment that are texts."""
 
@@ -158,9 +158,7 @@ def gpu_deployment(
         TokenmillError: Unknown weight format, or a count that is not positive.
     """
     quantization = _format(model.quantization if split.quantization is None else split.quantization)
-    for name, count in dataclasses.asdict(load).items() | {("ranks", split.ranks)}:
-        if not 0 < count < math.inf:
-            raise TokenmillError(f"{name} {count} must be a positive number")
+    require_positive(dataclasses.asdict(load) | {"ranks": split.ranks})
     attention_ranks = split.attention_ranks or split.ranks
     kinds = {group.kind: group.layers for group in model.attention}
     width = WEIGHT_BYTES[quantization]
@@ -181,7 +179,7 @@ def gpu_deployment(
         dense_width=2.0 if four_bits and model.experts else width,
         expert_width=width,
         bandwidth=accelerator.bandwidth_gb_s * 1e9,
-        flops=accelerator.bf16_tflops * 1e12 * FAST_FORMATS[quantization],
+        flops=accelerator.bf16_tflops * 1e12 * _fast(accelerator, quantization),
         fast_interconnect=float(accelerator.fast_interconnect),
         ranks=split.ranks,
         attention_ranks=attention_ranks,
@@ -196,6 +194,12 @@ def gpu_deployment(
         version=split.version,
         architecture=model.architecture,
     )
+
+
+def _fast(accelerator: Accelerator, quantization: str) -> float:
+    """Formats that a chip only stores are computed in 16 bits."""
+    stored = quantization in accelerator.weight_only
+    return 1.0 if stored else FAST_FORMATS[quantization]
 
 
 def _format(name: str) -> str:

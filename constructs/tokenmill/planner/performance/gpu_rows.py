@@ -46,7 +46,7 @@ def row_deployment(row: Mapping[str, str]) -> GpuDeployment:
         TokenmillError: Unknown model, chip or weight format, or no degree or load.
     """
     accelerator = accelerator_catalog().get(row["accelerator"])
-    model = known_model(row["model"])
+    model = known_model(row["model"]) or known_model(row["hf_id"])
     if accelerator is None or accelerator.kind != "gpu" or model is None:
         raise TokenmillError(f"model {row['model']!r} on {row['accelerator']!r}: unknown model or GPU")
     concurrency = row["concurrency"] or row["batch_size"]

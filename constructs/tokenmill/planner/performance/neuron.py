@@ -66,7 +66,7 @@ def decode_terms(columns: NeuronDeployment) -> dict[str, Number]:
 
 
 def prefill_terms(columns: NeuronDeployment) -> dict[str, Number]:
-    """Return the terms of the prefills before the first token, in milliseconds, in the order of PREFILL_TERMS.
+    """Return the terms of the prefills before the first token, in milliseconds, ordered as PREFILL_TERMS.
 
     Prefills of mixtures of experts were measured 2 to 40 times slower than these terms, one configuration ten
     times slower than the next; no term explains that, the interval says it.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from tokenmill.core.errors import TokenmillError
+from tokenmill.planner.performance.fitted import require_positive
 
 if TYPE_CHECKING:
     from tokenmill.core.instances import Accelerator
@@ -131,17 +131,8 @@ def neuron_deployment(
         TokenmillError: A count that is not positive.
     """
     asked = prompts or Prompts(calls=1, prompts=1, tokens=compiled.context_tokens)
-    counts = {
-        "tensor": compiled.tensor,
-        "sequences": compiled.sequences,
-        "context_tokens": compiled.context_tokens,
-        "calls": asked.calls,
-        "prompts": asked.prompts,
-        "tokens": asked.tokens,
-    }
-    for name, count in counts.items():
-        if not 0 < count < math.inf:
-            raise TokenmillError(f"{name} {count} must be a positive number")
+    sizes = {name: getattr(compiled, name) for name in ("tensor", "sequences", "context_tokens")}
+    require_positive(sizes | asdict(asked))
     tensor, cores = compiled.tensor, accelerator.cores_per_chip
     quantization = model.quantization if compiled.quantization is None else compiled.quantization
     width = WEIGHT_BYTES.get(quantization, 2.0)

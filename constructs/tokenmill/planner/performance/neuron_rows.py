@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 SMALLEST_BUCKET = 128
 SETTLED_RELEASE = 15
-"""Neuron SDK 2.15 is the first after a two-fold speed-up of the same models from 2.10 to 2.14 (release pages)."""
+"""Neuron SDK 2.15 is the first after a two-fold speed-up of the same models from 2.10 to 2.14 (release
+pages)."""
 TRANSFORMERS = "transformers-neuronx"
 CONTINUOUS = "transformers-neuronx via optimum-neuron"
 
@@ -98,7 +99,7 @@ def prompts_of(row: Mapping[str, str], compiled: Compilation) -> Prompts:
         return Prompts(calls=1, prompts=1, tokens=context)
     if compiled.software == SERVED_SOFTWARE or (compiled.software == CONTINUOUS and batch > 1):
         return Prompts(calls=batch, prompts=1, tokens=context)
-    tokens = int(row["input_tokens"]) if row["input_tokens"] else SMALLEST_BUCKET
+    tokens = _whole(row, "input_tokens") if row["input_tokens"] else SMALLEST_BUCKET
     bucket = max(SMALLEST_BUCKET, 2 ** math.ceil(math.log2(max(1, tokens))))
     if "single" in row["notes"] and "bucket" in row["notes"]:
         bucket = context
@@ -107,6 +108,9 @@ def prompts_of(row: Mapping[str, str], compiled: Compilation) -> Prompts:
 
 def _whole(row: Mapping[str, str], name: str) -> int:
     try:
-        return int(float(row[name]))
-    except (ValueError, OverflowError):
-        raise TokenmillError(f"{name} {row[name]!r} is not a whole number") from None
+        number = float(row[name])
+    except ValueError:
+        number = math.nan
+    if not number.is_integer():
+        raise TokenmillError(f"{name} {row[name]!r} is not a whole number")
+    return int(number)
