@@ -14,7 +14,7 @@ from tokenmill.core.coefficients import coefficients
 from tokenmill.core.model_spec import ModelSpec
 from tokenmill.core.workload import Slo, Workload
 from tokenmill.planner import plan
-from tokenmill.planner.accuracy import deployment_of, wanted
+from tokenmill.planner.measurements import deployment_of, wanted
 from tokenmill.planner.performance import gpu, neuron
 from tokenmill.planner.performance.fitted import stack
 from tokenmill.planner.performance.gpu_columns import TEXTS as GPU_TEXTS

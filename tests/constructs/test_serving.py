@@ -138,7 +138,8 @@ def test_a_plan_s_chosen_candidate_becomes_what_is_served() -> None:
         (
             {"image": image("lmi-vllm")},
             "image 'lmi-vllm' runs on A10G, L4, L40S, A100-40GB, A100-80GB, H100, H200, RTX-PRO-4500, "
-            "RTX-PRO-6000, B200, B300, GB200, but ml.inf2.24xlarge has Inferentia2; leave image out, or give an instance type that it runs on",
+            "RTX-PRO-6000, B200, B300, GB200, but ml.inf2.24xlarge has Inferentia2; leave image out, or give "
+            "an instance type that it runs on",
         ),
         (
             {"instance_type": "ml.g6.12xlarge", "pipeline_parallel": 4},

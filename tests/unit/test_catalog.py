@@ -140,7 +140,7 @@ def test_a_price_row_is_of_a_known_type_and_stands_once() -> None:
 
 def test_where_no_source_speaks_of_a_region_nothing_is_known() -> None:
     """A price says that the type is offered; its absence says nothing."""
-    item = instance_type("ml.g6.xlarge")
+    item = instance_type("ml.p5.48xlarge")
     assert item.offered("us-west-2") is True
     assert item.offered("eu-west-1") is None
 

@@ -116,8 +116,7 @@ def _advice(
     needs: list[str],
     prices: list[str],
 ) -> Advice:
-    from tokenmill.core.model_catalog import model_file
-    from tokenmill.core.model_spec import ModelSpec
+    from tokenmill.core.model_catalog import find_model
     from tokenmill.planner.advise import advise as decide
     from tokenmill.planner.advise.section import flatten, parse_file, read_inputs
 
@@ -143,7 +142,7 @@ def _advice(
         bedrock_model=bedrock,
         token_price=inputs.token_price,
         unit=inputs.unit,
-        model=ModelSpec.from_hf_config(model_file(reference, path.parent)) if reference else None,
+        model=find_model(reference, path.parent)[0] if reference else None,
         limits=found.limits,
         prices=_prices(prices),
     )
