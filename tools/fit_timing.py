@@ -30,11 +30,13 @@ from tools.fitting.crossval import held_out  # noqa: E402  the path is set above
 
 from tokenmill.core.coefficients import SCHEMA  # noqa: E402  the path is set above
 from tokenmill.planner.accuracy import (  # noqa: E402  the path is set above
+    Accuracy,
     Scored,
     group_errors,
     id_digest,
     scored_row,
 )
+from tokenmill.planner.accuracy_chart import draw  # noqa: E402  the path is set above
 from tokenmill.planner.measurements import read_rows  # noqa: E402  the path is set above
 from tokenmill.planner.performance import gpu as gpu_formula  # noqa: E402  the path is set above
 from tokenmill.planner.performance import neuron as neuron_formula  # noqa: E402  the path is set above
@@ -56,18 +58,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--write", type=Path)
+    parser.add_argument("--chart", type=Path, help="draw rows left out to this .png or .svg")
     parser.add_argument("--date", default=datetime.date.today().isoformat())
     arguments = parser.parse_args()
-    document = fit_all(read_folder(arguments.folder), arguments.date)
+    document, scored = fit_all(read_folder(arguments.folder), arguments.date)
     for scheme, summary in document["cross_validation"]["summary"].items():
         print(f"{scheme}: {json.dumps(summary)}")
     if arguments.write:
         arguments.write.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if arguments.chart:
+        draw(Accuracy(scored=tuple(scored), skipped=(), fitted_on=0, duplicates=0), arguments.chart)
     return 0
 
 
-def fit_all(rows: Sequence[Mapping[str, str]], date: str) -> dict[str, Any]:
-    """Return the document that ships.
+def fit_all(rows: Sequence[Mapping[str, str]], date: str) -> tuple[dict[str, Any], list[Scored]]:
+    """Return the document that ships, and every row with its prediction by a fit without its configuration.
 
     Args:
         rows: Texts by column.
@@ -99,7 +104,7 @@ def fit_all(rows: Sequence[Mapping[str, str]], date: str) -> dict[str, Any]:
     scored += made
     fitted_on |= {f"tpot {item.id}" for item in made}
     digests = sorted(id_digest(text) for text in fitted_on)
-    return {
+    document = {
         "schema": SCHEMA,
         "date": date,
         "tool": "tools/fit_timing.py",
@@ -107,6 +112,7 @@ def fit_all(rows: Sequence[Mapping[str, str]], date: str) -> dict[str, Any]:
         "cross_validation": {"summary": summary, "groups": group_errors(scored)},
         "fitted_on": "".join(digests),
     }
+    return document, scored
 
 
 def read_folder(folder: Path) -> list[dict[str, str]]:

@@ -261,11 +261,14 @@ def test_a_small_file_is_fitted_from_end_to_end_and_loads(
     write_csv(tmp_path / "measurements.csv", charts)
     write_csv(tmp_path / "measurements_gpu.csv", [row for row in tables if row["model"] in GPU_MODELS])
     written = tmp_path / "out.json"
+    chart = tmp_path / "left_out.png"
     arguments = ["fit_timing.py", str(tmp_path), "--write", str(written), "--date", "2026-11-22"]
+    arguments += ["--chart", str(chart)]
     monkeypatch.setattr("sys.argv", arguments)
 
     assert tools.fit_timing.main() == 0
 
+    assert chart.read_bytes().startswith(b"\x89PNG")
     document = json.loads(written.read_text())
     shipped = json.loads((ROOT / "constructs/tokenmill/core/data/coefficients.json").read_text())
     assert set(document) == set(shipped)

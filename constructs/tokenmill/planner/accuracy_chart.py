@@ -64,7 +64,9 @@ def draw(accuracy: Accuracy, path: Path | str) -> None:
     # text stays text, and the same rows give the same bytes
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "tokenmill"}):
         try:
-            figure.savefig(target, format=ending[1:], dpi=DOTS_PER_INCH, metadata=metadata)
+            figure.savefig(
+                target, format=ending[1:], dpi=DOTS_PER_INCH, metadata=metadata, bbox_inches="tight"
+            )
         except OSError as error:
             raise TokenmillError(f"chart {target} cannot be written: {error.strerror}") from None
 
