@@ -72,6 +72,7 @@ def held_out(
     samples: Sequence[Sample[Deployment]],
     group: Callable[[Sample[Deployment]], str],
     folds: int | None = None,
+    seed: int = 7,
 ) -> list[HeldOut[Deployment]]:
     """Return every row with its prediction by a fit without its group; nothing where all are of one group.
 
@@ -80,10 +81,11 @@ def held_out(
         samples: All rows.
         group: What is left out together.
         folds: How many groups of groups; None for one a group.
+        seed: Of the order in which groups are dealt to folds.
     """
     keys = [group(sample) for sample in samples]
     groups = sorted(set(keys))
-    np.random.default_rng(7).shuffle(groups)
+    np.random.default_rng(seed).shuffle(groups)
     count = min(folds or len(groups), len(groups))
     if count < 2:
         return []

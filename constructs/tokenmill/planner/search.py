@@ -85,8 +85,6 @@ class Search:
                     rejections.append(outcome)
                 else:
                     working.append((split, outcome))
-            if working:
-                break
         if not working:
             return [], merge(rejections)
         taken, best = min(working, key=lambda item: preference(item[1]))
@@ -206,6 +204,7 @@ def preference(candidate: Candidate) -> tuple[bool, int, int, bool, int, int, in
         candidate.instances,
         candidate.goals_at_risk,
         candidate.quantization != AS_PUBLISHED,
+        candidate.parallelism.pipeline > 1,
         candidate.capacity.initial,
         candidate.cores_per_copy,
         -candidate.max_sequences,
