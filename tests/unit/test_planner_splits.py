@@ -308,6 +308,20 @@ def test_a_speculative_step_costs_draft_and_check() -> None:
     assert made.step_per_kv_token_ms == pytest.approx(0.012 / tokens)
     assert made.prefill_ms(100) == engine.prefill_ms(100)
     assert speculated(engine, None) is engine
+    checked = speculated(engine, draft, 0.5)
+    assert checked.step_per_sequence_ms == pytest.approx((3 + 0.2 + 2 * 0.5) / tokens)
+
+
+def test_a_draft_that_is_never_accepted_costs_its_checking() -> None:
+    """Every token of the draft is computed and thrown away."""
+    wasted = SpeculativeDecoding(tokens=4, acceptance=0.0)
+    load = Workload(requests_per_second=20, input_tokens=500, output_tokens=300)
+    slow = replace(load, speculative=wasted)
+    goals = Slo(ttft_ms=4000, itl_ms=200)
+    limits = Limits(instances=("ml.g6e.xlarge",))
+    asked = {"model": model("Qwen__Qwen3-8B"), "slo": goals, "region": "us-east-1", "limits": limits}
+    plain, drafted = plan(workload=load, **asked), plan(workload=slow, **asked)
+    assert drafted.chosen.engine.step_per_sequence_ms > plain.chosen.engine.step_per_sequence_ms
 
 
 def test_long_requests_widen_the_context() -> None:

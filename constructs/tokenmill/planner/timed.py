@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from tokenmill.planner.engines import prompt_buckets
 from tokenmill.planner.load import scaled
 from tokenmill.planner.room import held, tokens_in
-from tokenmill.planner.timing import TYPICAL_SEQUENCES, paged_engine, static_engine, uncertainty
+from tokenmill.planner.timing import (
+    TYPICAL_SEQUENCES,
+    paged_engine,
+    peak_token_ms,
+    static_engine,
+    uncertainty,
+)
 
 if TYPE_CHECKING:
     from tokenmill.core.calibration import Calibration
@@ -143,27 +149,33 @@ def engine_of(
     used = calibration_of(problem, accelerator, image)
     if used:
         engine = scaled(engine, used.decode.factor, used.prefill.factor)
-    return _rounded(speculated(engine, speculative))
+    checked = peak_token_ms(split.model, accelerator, split.parallelism.cores)
+    return _rounded(speculated(engine, speculative, checked))
 
 
-def speculated(engine: EngineTiming, draft: SpeculativeDecoding | None) -> EngineTiming:
+def speculated(
+    engine: EngineTiming, draft: SpeculativeDecoding | None, checked_ms: float = 0.0
+) -> EngineTiming:
     """Return an engine whose steps are those of one token each, on average, under speculative decoding.
 
     A step drafts `tokens` tokens and checks them at once: its weights and cache are read once, its arithmetic
-    grows with the tokens checked (Leviathan, Kalman, Matias 2023, section 3).
+    grows with the tokens checked (Leviathan, Kalman, Matias 2023, section 3). That is not hidden behind the
+    reading, so that a large batch pays for tokens that are then thrown away.
 
     Args:
         engine: The copy without.
         draft: The draft; None changes nothing.
+        checked_ms: Arithmetic of one token, in milliseconds.
     """
     if draft is None:
         return engine
     drafting = 1 + draft.tokens * draft.draft_cost
     share = 1 / draft.tokens_per_step
+    a_sequence = engine.step_per_sequence_ms * (draft.tokens + drafting) + draft.tokens * checked_ms
     return replace(
         engine,
         step_base_ms=engine.step_base_ms * drafting * share,
-        step_per_sequence_ms=engine.step_per_sequence_ms * (draft.tokens + drafting) * share,
+        step_per_sequence_ms=a_sequence * share,
         step_per_kv_token_ms=engine.step_per_kv_token_ms * drafting * share,
         step_experts_ms=engine.step_experts_ms * drafting * share,
         expert_share=1 - (1 - engine.expert_share) ** (draft.tokens + 1),
