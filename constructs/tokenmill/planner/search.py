@@ -192,11 +192,12 @@ def cheapest(fleets: Iterable[Fleet]) -> Candidate:
     return min(options, key=lambda option: option[0])[1]
 
 
-def preference(candidate: Candidate) -> tuple[bool, int, int, bool, int, int, int]:
+def preference(candidate: Candidate) -> tuple[bool, int, int, bool, bool, int, int, int]:
     """Return what decides between settings of one instance type.
 
     What may be chosen first, then cost; at equal cost a setting that keeps the goals at the high end of its
-    interval too; then weights as they were published, fewer copies, fewer cores, and the larger batch. Among
+    interval too; then weights as they were published, no stages (their times are derived, not measured), fewer
+    copies, fewer cores, and the larger batch. Among
     batches of one split `Fleet.batch_rank` decides instead.
     """
     return (
