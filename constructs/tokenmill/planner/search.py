@@ -196,9 +196,8 @@ def preference(candidate: Candidate) -> tuple[bool, int, int, bool, bool, int, i
     """Return what decides between settings of one instance type.
 
     What may be chosen first, then cost; at equal cost a setting that keeps the goals at the high end of its
-    interval too; then weights as they were published, no stages (their times are derived, not measured), fewer
-    copies, fewer cores, and the larger batch. Among
-    batches of one split `Fleet.batch_rank` decides instead.
+    interval too; then weights as they were published, no stages (their times are derived and not measured),
+    fewer copies, fewer cores, and the larger batch. Among batches of one split `Fleet.batch_rank` decides.
     """
     return (
         bool(candidate.experimental),
