@@ -142,6 +142,7 @@ def _planner_figures() -> list[Figure]:
     return [
         Figure("full search, the dearest of three", search["seconds"], 1.0, "CPU s"),
         Figure("full search, memory of the process", search["mib"], 200, "MiB"),
+        Figure("reading a config.json, the dearest", document["config"], 1.0, "ms"),
         *(Figure(name, value, 20, "us each") for name, value in document["prediction"].items()),
     ]
 

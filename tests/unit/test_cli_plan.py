@@ -167,15 +167,13 @@ def test_fails_for_an_unknown_stack_on_the_command_line(run: Callable[..., Resul
 
 
 def test_the_planner_is_light() -> None:
-    """No CDK, no SDK, no NumPy behind `import tokenmill.planner`; half a second of CPU would be too much."""
+    """No CDK, no SDK, no NumPy behind `import tokenmill.planner`; benchmarks/ has its cost."""
     code = (
-        "import sys, time; import tokenmill.planner; "
-        "print(time.process_time()); print(' '.join(sorted({m.split('.')[0] for m in sys.modules})))"
+        "import sys; import tokenmill.planner; "
+        "print(' '.join(sorted({m.split('.')[0] for m in sys.modules})))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    seconds, modules = shown.splitlines()
-    assert float(seconds) < 0.5
-    assert not {"aws_cdk", "jsii", "boto3", "botocore", "numpy", "rich", "typer"} & set(modules.split())
+    assert not {"aws_cdk", "jsii", "boto3", "botocore", "numpy", "rich", "typer"} & set(shown.split())
 
 
 def test_no_cell_of_the_table_is_cut_off(run: Callable[..., Result], settings_file: SettingsFile) -> None:

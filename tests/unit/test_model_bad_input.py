@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -190,18 +188,4 @@ def test_a_hostile_pattern_does_not_stall(pattern: str) -> None:
     """A pattern of a config is never a regular expression that backtracks."""
     document = json.loads((CONFIGS / "Qwen__Qwen3-8B.json").read_text())
     quantization = {"quant_method": "fp8", "modules_to_not_convert": [pattern]}
-    began = time.process_time()
     check(document | {"quantization_config": quantization})
-    assert time.process_time() - began < 1
-
-
-@pytest.mark.parametrize("config", REAL, ids=lambda config: str(config["architectures"][0]))
-def test_reading_takes_less_than_a_millisecond(config: dict[str, Any]) -> None:
-    """The best of several runs, on any real config; five times as long under a tracer."""
-
-    def seconds() -> float:
-        began = time.perf_counter()
-        ModelSpec.from_hf_config(config, model_id="a/b")
-        return time.perf_counter() - began
-
-    assert min(seconds() for _ in range(20)) < (0.001 if sys.gettrace() is None else 0.005)
