@@ -1,11 +1,11 @@
 """Fit the planner's timing formulas on published measurements.
 
-Usage: python tools/fit_timing.py FOLDER --write constructs/tokenmill/core/data/coefficients.json
+Usage: python -m tools.fit_timing FOLDER --write constructs/tokenmill/core/data/coefficients.json
 
 FOLDER holds measurements.csv and measurements_gpu.csv, plain or gzipped. tests/data/performance of a checkout
 has the rows that the shipped coefficients were fitted on, and gives the same ones again in some minutes:
 
-    python tools/fit_timing.py tests/data/performance --write refitted.json
+    python -m tools.fit_timing tests/data/performance --write refitted.json
 
 Every formula is a sum of physical terms, each times a fitted factor, times shrunken effects of software,
 format and measured shape. Errors and intervals are those of rows whose configuration, model or software was
@@ -21,26 +21,23 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "constructs"), str(ROOT / "lambda"), str(ROOT)]
+import numpy as np
+from tools.fitting import gpu, neuron
+from tools.fitting.crossval import held_out
 
-import numpy as np  # noqa: E402  the path is set above
-from tools.fitting import gpu, neuron  # noqa: E402  the path is set above
-from tools.fitting.crossval import held_out  # noqa: E402  the path is set above
-
-from tokenmill.core.coefficients import SCHEMA  # noqa: E402  the path is set above
-from tokenmill.planner.accuracy import (  # noqa: E402  the path is set above
+from tokenmill.core.coefficients import SCHEMA
+from tokenmill.planner.accuracy import (
     Accuracy,
     Scored,
     group_errors,
     id_digest,
     scored_row,
 )
-from tokenmill.planner.accuracy_chart import draw  # noqa: E402  the path is set above
-from tokenmill.planner.measurements import read_rows  # noqa: E402  the path is set above
-from tokenmill.planner.performance import gpu as gpu_formula  # noqa: E402  the path is set above
-from tokenmill.planner.performance import neuron as neuron_formula  # noqa: E402  the path is set above
-from tokenmill.planner.performance.fitted import half_width  # noqa: E402  the path is set above
+from tokenmill.planner.accuracy_chart import draw
+from tokenmill.planner.measurements import read_rows
+from tokenmill.planner.performance import gpu as gpu_formula
+from tokenmill.planner.performance import neuron as neuron_formula
+from tokenmill.planner.performance.fitted import half_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The assembly of a chat stack as `cdk synth` leaves it."""
     root = tmp_path_factory.mktemp("chat") / "cdk.out"
-    cdk.App.of(chat_stack(root, profile="dev")).synth()  # type: ignore[union-attr]
+    cdk.App.of(chat_stack(root, profile="dev")).synth()
     return root
 
 

@@ -210,4 +210,4 @@ def test_the_quota_counts_what_is_asked_for_and_what_is_used() -> None:
 def test_fails_on_nonsense(make: object, message: str) -> None:
     """One sentence each, with the value and what is allowed."""
     with pytest.raises(TokenmillError, match=message):
-        make()  # type: ignore[operator]
+        make()

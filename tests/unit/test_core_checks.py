@@ -59,7 +59,7 @@ def test_fails_for_a_value_of_another_kind(cls: type, name: str, value: object, 
 
 def test_lists_and_numpys_numbers_count() -> None:
     """What comes from a data frame works, and is one value with what is written by hand."""
-    assert Limits(instances=["ml.g6.*"]) == Limits(instances=("ml.g6.*",))  # type: ignore[arg-type]
+    assert Limits(instances=["ml.g6.*"]) == Limits(instances=("ml.g6.*",))
     given: dict[str, Any] = {
         "requests_per_second": np.float32(2),
         "input_tokens": np.int64(512),

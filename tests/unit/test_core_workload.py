@@ -51,7 +51,7 @@ def workload(**changes: Any) -> Workload:
         (lambda: SpeculativeDecoding(tokens=4, acceptance=0.7, draft_cost=2), "draft_cost must be 0 to 1"),
         (lambda: Slo(ttft_ms=1e12, itl_ms=5), "ttft_ms must be at most 86,400,000, got 1000000000000.0"),
         (lambda: Limits(context_tokens=10**12), "context_tokens must be 128 or more and at most"),
-        (lambda: Limits(context_tokens=math.nan), "context_tokens must be a whole number, got nan"),  # type: ignore[arg-type]
+        (lambda: Limits(context_tokens=math.nan), "context_tokens must be a whole number, got nan"),
         (lambda: Limits(max_sequences=10**12), "max_sequences must be at most"),
         (lambda: Limits(quantizations=("fp7",)), "name one or more of as-published, fp8, .* got 'fp7'"),
         (lambda: Limits(quantizations=()), "got none"),

@@ -123,7 +123,7 @@ def test_a_parameter_with_a_default_settles_a_number(tmp_path: Path) -> None:
 def test_an_intrinsic_where_a_number_is_needed_is_missing_and_says_why(value: object, tmp_path: Path) -> None:
     (line,) = cost(tmp_path, Stream=resource("AWS::Kinesis::Stream", ShardCount=value)).lines
     assert (line.state, line.quantity) == ("missing", None)
-    assert line.note == f"ShardCount is {next(iter(value))}, which only the deployment knows"  # type: ignore[call-overload]
+    assert line.note == f"ShardCount is {next(iter(value))}, which only the deployment knows"
 
 
 @pytest.mark.parametrize("value", ["many", True, -1, [], {}, None, 1e12])

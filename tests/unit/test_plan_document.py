@@ -89,7 +89,7 @@ def test_fails_for_a_file_that_is_no_plan(tmp_path: Path, text: str, message: st
 )
 def test_the_input_digest_changes_with_each_input(change: dict[str, object]) -> None:
     """Nothing that the user gives is left out."""
-    assert input_hash(**(INPUTS | change)) != input_hash(**INPUTS)  # type: ignore[arg-type]
+    assert input_hash(**(INPUTS | change)) != input_hash(**INPUTS)
 
 
 loads = st.builds(
@@ -103,14 +103,14 @@ loads = st.builds(
 @given(loads, loads)
 def test_two_loads_share_a_digest_only_when_they_are_equal(one: Workload, two: Workload) -> None:
     """The digest stands for the inputs, no more and no less."""
-    same = input_hash(**(INPUTS | {"workload": one})) == input_hash(**(INPUTS | {"workload": two}))  # type: ignore[arg-type]
+    same = input_hash(**(INPUTS | {"workload": one})) == input_hash(**(INPUTS | {"workload": two}))
     assert same == (one == two)
 
 
 def test_the_order_of_keys_in_config_json_does_not_count() -> None:
     """A reformatted file is the same model."""
-    one = input_hash(**(INPUTS | {"model_config": {"a": 1, "b": 2}}))  # type: ignore[arg-type]
-    two = input_hash(**(INPUTS | {"model_config": {"b": 2, "a": 1}}))  # type: ignore[arg-type]
+    one = input_hash(**(INPUTS | {"model_config": {"a": 1, "b": 2}}))
+    two = input_hash(**(INPUTS | {"model_config": {"b": 2, "a": 1}}))
     assert one == two
 
 

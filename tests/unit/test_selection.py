@@ -239,7 +239,7 @@ def test_input_and_output_prices_need_token_counts() -> None:
 )
 def test_what_is_out_of_range_is_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(TokenmillError, match=message):
-        select(scores_of({"a": [1, 0]}), **options)  # type: ignore[arg-type]
+        select(scores_of({"a": [1, 0]}), **options)
 
 
 @pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf])

@@ -99,7 +99,7 @@ def tensor_splits(
 
 
 def pipeline_splits(problem: Problem, instance: InstanceType, image: ServingImage) -> Iterator[Split]:
-    """Yield the splits with pipeline stages; they are tried where tensor parallelism alone meets no goal.
+    """Yield the splits with pipeline stages, which are preferred only where they cost less.
 
     A stage works while the others wait for it, so cores in a pipeline never answer one request faster than
     the same cores in a tensor-parallel group; they help where heads do not divide or nothing fits.
