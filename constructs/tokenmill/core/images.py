@@ -35,7 +35,7 @@ class Pairing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServingImage:
+class CatalogImage:
     """One container image and what it needs under it.
 
     Args:
@@ -159,9 +159,9 @@ def _document() -> dict[str, Any]:
 
 
 @functools.cache
-def image_catalog() -> dict[str, ServingImage]:
+def image_catalog() -> dict[str, CatalogImage]:
     """Return every serving image by key."""
-    images = (decode(ServingImage, row, "image catalog") for row in _document()["images"])
+    images = (decode(CatalogImage, row, "image catalog") for row in _document()["images"])
     return {image.key: image for image in images}
 
 
@@ -170,7 +170,7 @@ def image_date() -> str:
     return str(_document()["date"])
 
 
-def image(key: str) -> ServingImage:
+def image(key: str) -> CatalogImage:
     """Return one serving image.
 
     Args:
@@ -185,7 +185,7 @@ def image(key: str) -> ServingImage:
     return catalog[key]
 
 
-def serving_image(instance: InstanceType, region: str | None = None) -> ServingImage:
+def serving_image(instance: InstanceType, region: str | None = None) -> CatalogImage:
     """Return the image that serves on an instance type.
 
     Args:
@@ -202,7 +202,7 @@ def serving_image(instance: InstanceType, region: str | None = None) -> ServingI
 
 
 @functools.cache
-def image_of(accelerator: str) -> ServingImage:
+def image_of(accelerator: str) -> CatalogImage:
     """Return the image that serves on a chip; its status is that of the pairing, and refused is not servable.
 
     Args:

@@ -9,12 +9,12 @@ import aws_cdk as cdk
 if TYPE_CHECKING:
     from constructs import Construct
 
-    from tokenmill.core.images import ServingImage
+    from tokenmill.core.images import CatalogImage
 
 MAPPING_ID = "Registries"
 
 
-def image_uri(scope: Construct, image: ServingImage, region: str) -> str:
+def image_uri(scope: Construct, image: CatalogImage, region: str) -> str:
     """Return the image's address.
 
     Args:
@@ -32,7 +32,7 @@ def image_uri(scope: Construct, image: ServingImage, region: str) -> str:
     return f"{registry}/{image.repository}:{image.tag}"
 
 
-def repository_arn(scope: Construct, image: ServingImage, region: str) -> str:
+def repository_arn(scope: Construct, image: CatalogImage, region: str) -> str:
     """Return the ARN of the repository that the image is pulled from.
 
     Args:
@@ -49,7 +49,7 @@ def repository_arn(scope: Construct, image: ServingImage, region: str) -> str:
     return f"arn:{stack.partition}:ecr:{region}:{account}:repository/{image.repository}"
 
 
-def _account(scope: Construct, image: ServingImage) -> str:
+def _account(scope: Construct, image: CatalogImage) -> str:
     found = scope.node.try_find_child(MAPPING_ID)
     mapping = (
         found

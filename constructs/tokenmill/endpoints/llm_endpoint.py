@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
     from constructs import Construct
 
-    from tokenmill.core.images import ServingImage
+    from tokenmill.core.images import CatalogImage
     from tokenmill.core.plan import Plan
     from tokenmill.core.workload import Capacity
     from tokenmill.endpoints.network import EndpointNetwork
@@ -264,7 +264,7 @@ class LlmEndpoint(LlmEndpointBase):
         self.endpoint_arn = self.endpoint.ref
         self.endpoint_name = self.endpoint.attr_endpoint_name
 
-    def _warn(self, image: ServingImage) -> None:
+    def _warn(self, image: CatalogImage) -> None:
         if image.status == "experimental":
             cdk.Validations.of(self).add_warning(
                 "tokenmill:ImageExperimental",
@@ -301,7 +301,7 @@ def _metadata(serving: Serving) -> dict[str, object]:
     return metadata
 
 
-def _check_region(image: ServingImage, region: str) -> None:
+def _check_region(image: CatalogImage, region: str) -> None:
     if not cdk.Token.is_unresolved(region):
         image.registry_account(region)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tokenmill.core.engine_timing import EngineTiming
-    from tokenmill.core.images import ServingImage
+    from tokenmill.core.images import CatalogImage
     from tokenmill.core.instances import InstanceType
     from tokenmill.core.plan import Plan
     from tokenmill.core.workload import Capacity
@@ -55,7 +55,7 @@ class Serving:
     context_tokens: int
     pipeline_parallel: int = 1
     host_memory_mib: int | None = None
-    image: ServingImage | None = None
+    image: CatalogImage | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     engine: EngineTiming | None = None
     plan_hash: str | None = None
@@ -96,7 +96,7 @@ class Serving:
         return instance_type(self.instance_type)
 
     @property
-    def serving_image(self) -> ServingImage:
+    def serving_image(self) -> CatalogImage:
         """The image, given or the catalog's."""
         return self.image or serving_image(self.instance)
 

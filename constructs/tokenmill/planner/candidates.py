@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tokenmill.core.engine_timing import EngineTiming
-    from tokenmill.core.images import ServingImage
+    from tokenmill.core.images import CatalogImage
     from tokenmill.core.instances import InstanceType, Price
     from tokenmill.core.workload import Workload
     from tokenmill.planner.feasibility import Problem
@@ -74,7 +74,7 @@ class Fleet:
     problem: Problem
     today: datetime.date
     instance: InstanceType
-    image: ServingImage
+    image: CatalogImage
     setting: Setting
 
     @property

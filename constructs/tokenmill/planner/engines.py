@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tokenmill.core.workload import AS_PUBLISHED
 
 if TYPE_CHECKING:
-    from tokenmill.core.images import ServingImage
+    from tokenmill.core.images import CatalogImage
     from tokenmill.core.model_spec import ModelSpec
     from tokenmill.core.workload import Parallelism, Workload
 
@@ -63,7 +63,7 @@ NEURON_VLLM = Abilities(
 BY_STYLE = {"OPTION_": LMI, "SM_ON_": OPTIMUM_NEURON}
 
 
-def abilities(image: ServingImage) -> Abilities:
+def abilities(image: CatalogImage) -> Abilities:
     """Return what the server in an image can do.
 
     Args:
@@ -72,7 +72,7 @@ def abilities(image: ServingImage) -> Abilities:
     return BY_STYLE.get(image.environment_style, NEURON_VLLM)
 
 
-def served_workload(workload: Workload, image: ServingImage) -> tuple[Workload, tuple[str, ...]]:
+def served_workload(workload: Workload, image: CatalogImage) -> tuple[Workload, tuple[str, ...]]:
     """Return the workload as a server meets it, and a note on each input that it cannot make use of.
 
     Args:
@@ -94,7 +94,7 @@ def served_workload(workload: Workload, image: ServingImage) -> tuple[Workload, 
     return workload, tuple(notes)
 
 
-def environment(image: ServingImage, parallelism: Parallelism, quantization: str) -> dict[str, str]:
+def environment(image: CatalogImage, parallelism: Parallelism, quantization: str) -> dict[str, str]:
     """Return the variables that a split needs beyond the tensor degree.
 
     Args:
@@ -113,7 +113,7 @@ def environment(image: ServingImage, parallelism: Parallelism, quantization: str
     return variables
 
 
-def expert_degree(model: ModelSpec, image: ServingImage, tensor: int) -> int | None:
+def expert_degree(model: ModelSpec, image: CatalogImage, tensor: int) -> int | None:
     """Return over how many cores whole experts are spread: 1 where each can be cut, None where neither works.
 
     An expert is cut evenly, and with FP8 weights along its blocks of scales (vllm-project/vllm#17569 and
@@ -132,7 +132,7 @@ def expert_degree(model: ModelSpec, image: ServingImage, tensor: int) -> int | N
     return tensor if abilities(image).expert and model.experts % tensor == 0 else None
 
 
-def prompt_buckets(image: ServingImage, context_tokens: int) -> tuple[int, ...]:
+def prompt_buckets(image: CatalogImage, context_tokens: int) -> tuple[int, ...]:
     """Return the prompt lengths that a server compiles: all powers of two, or the whole context alone.
 
     Args:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tokenmill.core.calibration import Calibration
-    from tokenmill.core.images import ServingImage
+    from tokenmill.core.images import CatalogImage
     from tokenmill.core.instances import InstanceType
     from tokenmill.core.user_catalog import UserCatalog
 
@@ -168,7 +168,7 @@ def degrees(instance: InstanceType) -> tuple[int, ...]:
     return tuple(sorted(number * per_chip for number in chips))
 
 
-def instance_rejection(problem: Problem, instance: InstanceType, image: ServingImage) -> Rejection | None:
+def instance_rejection(problem: Problem, instance: InstanceType, image: CatalogImage) -> Rejection | None:
     """Return why no split of an instance type can be tried, or None.
 
     Args:
@@ -183,13 +183,13 @@ def instance_rejection(problem: Problem, instance: InstanceType, image: ServingI
     return None
 
 
-def _limits(problem: Problem, instance: InstanceType, image: ServingImage) -> str:
+def _limits(problem: Problem, instance: InstanceType, image: CatalogImage) -> str:
     if problem.limits.allows(instance.name):
         return ""
     return f"outside limits.instances ({', '.join(problem.limits.instances)})"
 
 
-def _region(problem: Problem, instance: InstanceType, image: ServingImage) -> str:
+def _region(problem: Problem, instance: InstanceType, image: CatalogImage) -> str:
     if instance.offered(problem.region) is False:
         return f"not offered for hosting in {problem.region}, by the price list read into your catalog"
     # an image that is built in the account's own registry is in every region
@@ -198,7 +198,7 @@ def _region(problem: Problem, instance: InstanceType, image: ServingImage) -> st
     return f"image {image.key} is not in {problem.region}; regions with it: {', '.join(image.regions)}"
 
 
-def _architecture(problem: Problem, instance: InstanceType, image: ServingImage) -> str:
+def _architecture(problem: Problem, instance: InstanceType, image: CatalogImage) -> str:
     name, served = problem.model.served_class, image.architectures
     if name in served:
         return ""
@@ -211,14 +211,14 @@ def _architecture(problem: Problem, instance: InstanceType, image: ServingImage)
     )
 
 
-def _quantization(problem: Problem, instance: InstanceType, image: ServingImage) -> str:
+def _quantization(problem: Problem, instance: InstanceType, image: CatalogImage) -> str:
     weights, accelerator = problem.model.quantization, instance.accelerator
     if not weights or (weights in image.quantizations and weights in accelerator.quantizations):
         return ""
     return f"{accelerator.name} does not compute with {weights} weights; give the model's bfloat16 version"
 
 
-def _host_memory(problem: Problem, instance: InstanceType, image: ServingImage) -> str:
+def _host_memory(problem: Problem, instance: InstanceType, image: CatalogImage) -> str:
     needed, room = host_memory_mib(problem.model, image), instance.host_room_mib
     if needed <= room:
         return ""
@@ -228,13 +228,13 @@ def _host_memory(problem: Problem, instance: InstanceType, image: ServingImage) 
     )
 
 
-def _price(problem: Problem, instance: InstanceType, image: ServingImage) -> str:
+def _price(problem: Problem, instance: InstanceType, image: CatalogImage) -> str:
     if problem.limits.allow_unpriced or problem.price(instance):
         return ""
     return f"no price known in {problem.region} and allow_unpriced is false; give --price {instance.name}=USD"
 
 
-INSTANCE_CHECKS: dict[str, Callable[[Problem, InstanceType, ServingImage], str]] = {
+INSTANCE_CHECKS: dict[str, Callable[[Problem, InstanceType, CatalogImage], str]] = {
     "limits": _limits,
     "region": _region,
     "architecture": _architecture,

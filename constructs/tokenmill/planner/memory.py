@@ -25,7 +25,7 @@ from tokenmill.planner.parallel_memory import (
 )
 
 if TYPE_CHECKING:
-    from tokenmill.core.images import ServingImage
+    from tokenmill.core.images import CatalogImage
     from tokenmill.core.instances import Accelerator
     from tokenmill.core.model_spec import ModelSpec
 
@@ -151,7 +151,7 @@ def memory_of_copy(model: ModelSpec, accelerator: Accelerator, tensor: int, kv_t
 
 
 def host_memory_mib(
-    model: ModelSpec, image: ServingImage, *, stored: ModelSpec | None = None, sharded: bool = False
+    model: ModelSpec, image: CatalogImage, *, stored: ModelSpec | None = None, sharded: bool = False
 ) -> int:
     """Return the host memory that loading and running one copy takes, in MiB.
 

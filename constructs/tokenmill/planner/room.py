@@ -16,14 +16,14 @@ from tokenmill.planner.memory import (
 )
 
 if TYPE_CHECKING:
-    from tokenmill.core.images import ServingImage
+    from tokenmill.core.images import CatalogImage
     from tokenmill.core.instances import Accelerator
     from tokenmill.core.model_spec import ModelSpec
     from tokenmill.core.workload import Parallelism
     from tokenmill.planner.feasibility import Problem
 
 
-def sequence_tokens(problem: Problem, image: ServingImage) -> int:
+def sequence_tokens(problem: Problem, image: CatalogImage) -> int:
     """Return the tokens that memory is kept for with each sequence: a compiled length, or a mean request.
 
     Args:
@@ -77,7 +77,7 @@ def tokens_in(model: ModelSpec, parallelism: Parallelism, room: float) -> int:
     return math.floor(room / each) if each else BOUNDLESS
 
 
-def memory_of(rank: RankMemory, image: ServingImage) -> Memory:
+def memory_of(rank: RankMemory, image: CatalogImage) -> Memory:
     """Return a core's memory as a plan shows it; a paged server fills what is left with its cache.
 
     Args:

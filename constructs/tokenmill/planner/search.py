@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import datetime
     from collections.abc import Iterable, Iterator
 
-    from tokenmill.core.images import ServingImage
+    from tokenmill.core.images import CatalogImage
     from tokenmill.core.instances import Accelerator, InstanceType
     from tokenmill.core.workload import Parallelism
 
@@ -93,7 +93,7 @@ class Search:
         ]
         return [best], rejections
 
-    def split(self, instance: InstanceType, image: ServingImage, split: Split) -> Candidate | Rejection:
+    def split(self, instance: InstanceType, image: CatalogImage, split: Split) -> Candidate | Rejection:
         """Return the candidate of one split on one instance type, or why there is none."""
         key = (instance.accelerator.name, image.key, split.parallelism, split.quantization)
         if key not in self.refusals:
@@ -123,7 +123,7 @@ class Search:
         # only the cheapest fleets are worth the work of a whole candidate
         return cheapest(fleet for fleet in fleets if fleet.instances == fewest)
 
-    def _settings(self, accelerator: Accelerator, image: ServingImage, split: Split) -> Iterator[Setting]:
+    def _settings(self, accelerator: Accelerator, image: CatalogImage, split: Split) -> Iterator[Setting]:
         """Yield every batch that fits on a split, with the rate that it carries."""
         problem = self.problem
         itl = problem.slo.itl_ms if problem.workload.has_gaps else math.inf
@@ -145,7 +145,7 @@ class Search:
             known = intervals(problem, accelerator, image, split, sequences=sequences)
             yield Setting(split=split, engine=engine, intervals=known, held=filled, rate=rate)
 
-    def _batches(self, accelerator: Accelerator, image: ServingImage, split: Split) -> list[int]:
+    def _batches(self, accelerator: Accelerator, image: CatalogImage, split: Split) -> list[int]:
         """Powers of two that fit; a batch that is not compiled may also be as large as memory allows."""
         problem = self.problem
         most = most_sequences(
@@ -159,7 +159,7 @@ class Search:
         return powers if image.static_batch or most in powers else [*powers, most]
 
     def too_slow(
-        self, instance: InstanceType, image: ServingImage, split: Split, settings: tuple[Setting, ...]
+        self, instance: InstanceType, image: CatalogImage, split: Split, settings: tuple[Setting, ...]
     ) -> Rejection:
         """Return which goal a split misses even for a single request."""
         slo = self.problem.slo

@@ -15,7 +15,7 @@ from tokenmill.planner.room import held, sequence_tokens
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tokenmill.core.images import ServingImage
+    from tokenmill.core.images import CatalogImage
     from tokenmill.core.instances import Accelerator, InstanceType
     from tokenmill.core.model_spec import ModelSpec
     from tokenmill.planner.feasibility import Problem
@@ -66,7 +66,7 @@ class Split:
 
 
 def tensor_splits(
-    problem: Problem, instance: InstanceType, image: ServingImage
+    problem: Problem, instance: InstanceType, image: CatalogImage
 ) -> Iterator[Split | Rejection]:
     """Yield every tensor-parallel split in every weight format that may be served, or why a format may not.
 
@@ -98,7 +98,7 @@ def tensor_splits(
                 yield split
 
 
-def pipeline_splits(problem: Problem, instance: InstanceType, image: ServingImage) -> Iterator[Split]:
+def pipeline_splits(problem: Problem, instance: InstanceType, image: CatalogImage) -> Iterator[Split]:
     """Yield the splits with pipeline stages, which are preferred only where they cost less.
 
     A stage works while the others wait for it, so cores in a pipeline never answer one request faster than
@@ -123,7 +123,7 @@ def pipeline_splits(problem: Problem, instance: InstanceType, image: ServingImag
 
 
 def format_rejection(
-    model: ModelSpec, instance: InstanceType, image: ServingImage, quantization: str
+    model: ModelSpec, instance: InstanceType, image: CatalogImage, quantization: str
 ) -> Rejection | None:
     """Return why a weight format cannot be served on an instance type, or None.
 
@@ -154,7 +154,7 @@ def format_rejection(
     )
 
 
-def refusal(problem: Problem, accelerator: Accelerator, image: ServingImage, split: Split) -> tuple[str, str]:
+def refusal(problem: Problem, accelerator: Accelerator, image: CatalogImage, split: Split) -> tuple[str, str]:
     """Return the code and the reason why a split cannot be tried on a chip; both empty where it can.
 
     Args:
@@ -179,7 +179,7 @@ def _uncut_experts(model: ModelSpec, tensor: int) -> str:
 
 
 def _topology(
-    problem: Problem, accelerator: Accelerator, image: ServingImage, split: Split
+    problem: Problem, accelerator: Accelerator, image: CatalogImage, split: Split
 ) -> tuple[str, str]:
     groups, tensor = accelerator.core_groups, split.parallelism.tensor
     if not groups or tensor in groups:
@@ -191,7 +191,7 @@ def _topology(
     )
 
 
-def _heads(problem: Problem, accelerator: Accelerator, image: ServingImage, split: Split) -> tuple[str, str]:
+def _heads(problem: Problem, accelerator: Accelerator, image: CatalogImage, split: Split) -> tuple[str, str]:
     model, tensor = split.model, split.parallelism.tensor
     if model.attention_heads % tensor:
         return "heads", f"tensor parallel {tensor} does not divide {model.attention_heads} attention heads"
@@ -200,7 +200,7 @@ def _heads(problem: Problem, accelerator: Accelerator, image: ServingImage, spli
     return "", ""
 
 
-def _memory(problem: Problem, accelerator: Accelerator, image: ServingImage, split: Split) -> tuple[str, str]:
+def _memory(problem: Problem, accelerator: Accelerator, image: CatalogImage, split: Split) -> tuple[str, str]:
     tokens = sequence_tokens(problem, image)
     one = held(split.model, accelerator, split.parallelism, sequences=1, tokens=tokens)
     if one.fits:

@@ -20,7 +20,7 @@ from tokenmill.planner.timing import (
 if TYPE_CHECKING:
     from tokenmill.core.calibration import Calibration
     from tokenmill.core.engine_timing import EngineTiming
-    from tokenmill.core.images import ServingImage
+    from tokenmill.core.images import CatalogImage
     from tokenmill.core.instances import Accelerator
     from tokenmill.core.workload import SpeculativeDecoding
     from tokenmill.planner.feasibility import Problem
@@ -58,7 +58,7 @@ class Intervals:
 def intervals(
     problem: Problem,
     accelerator: Accelerator,
-    image: ServingImage,
+    image: CatalogImage,
     split: Split,
     *,
     sequences: int = TYPICAL_SEQUENCES,
@@ -101,7 +101,7 @@ def intervals(
     )
 
 
-def calibration_of(problem: Problem, accelerator: Accelerator, image: ServingImage) -> Calibration | None:
+def calibration_of(problem: Problem, accelerator: Accelerator, image: CatalogImage) -> Calibration | None:
     """Return the user's calibration where it is of this model, chip and image.
 
     Args:
@@ -118,7 +118,7 @@ def calibration_of(problem: Problem, accelerator: Accelerator, image: ServingIma
 def engine_of(
     problem: Problem,
     accelerator: Accelerator,
-    image: ServingImage,
+    image: CatalogImage,
     split: Split,
     *,
     sequences: int,
