@@ -102,7 +102,8 @@ class _Handler(BaseHTTPRequestHandler):
         if code:
             self.send_header("x-amzn-ErrorType", code)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
 
 @cache
@@ -129,13 +130,31 @@ def _read(
     if not matches:
         raise AssertionError(f"{service} has no operation for {request.command} {request.path}")
     _, operation, found = max(matches, key=lambda match: match[0])
+    payload = operation.input_shape.serialization.get("payload") if operation.input_shape else None
+    if payload and _members(operation.input_shape)[payload].type_name == "blob":
+        return operation, {payload: _content(request, body), **found}
     is_json = request.headers.get("Content-Type", "").startswith("application/json")
     return operation, {**(json.loads(body) if body and is_json else {}), **found}
 
 
+def _content(request: BaseHTTPRequestHandler, body: bytes) -> bytes:
+    """The bytes of an upload; boto3 sends them in signed chunks with a checksum behind."""
+    if "aws-chunked" not in request.headers.get("Content-Encoding", ""):
+        return body
+    content, rest = b"", body
+    while rest:
+        size, _, rest = rest.partition(b"\r\n")
+        length = int(size.split(b";")[0], 16)
+        if not length:
+            break
+        content, rest = content + rest[:length], rest[length + 2 :]
+    return content
+
+
 def _match(operation: OperationModel, request: BaseHTTPRequestHandler) -> dict[str, str] | None:
     template, _, wanted = operation.http["requestUri"].partition("?")
-    pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(template.replace("+}", "}")).rstrip("/"))
+    pattern = re.sub(r"\\\{(\w+)\\\+\\\}", r"(?P<\1>.+)", re.escape(template).rstrip("/"))
+    pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", pattern)
     address = urlsplit(request.path)
     match = re.fullmatch(f"{pattern}/?", address.path)
     if operation.http["method"] != request.command or match is None:

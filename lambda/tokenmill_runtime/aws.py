@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from botocore.config import Config
     from mypy_boto3_bedrock_runtime import BedrockRuntimeClient
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_s3 import S3Client
     from mypy_boto3_sagemaker import SageMakerClient
     from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
+    from mypy_boto3_sqs import SQSClient
 
 # Longest silence of a model in seconds: above SageMaker's own 60 s for the first byte (AWS page
 # "InvokeEndpointWithResponseStream"), so that its error arrives before ours.
@@ -65,3 +67,19 @@ def bedrock_runtime() -> BedrockRuntimeClient:
     import boto3
 
     return boto3.client("bedrock-runtime", config=_config(read_timeout=MODEL_SILENCE_SECONDS, attempts=1))
+
+
+@cache
+def s3() -> S3Client:
+    """Objects: answers, records, manifests."""
+    import boto3
+
+    return boto3.client("s3", config=_config(read_timeout=30, attempts=4))
+
+
+@cache
+def sqs() -> SQSClient:
+    """Queues of requests that wait."""
+    import boto3
+
+    return boto3.client("sqs", config=_config(read_timeout=25, attempts=4))

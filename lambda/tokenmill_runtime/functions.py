@@ -48,3 +48,18 @@ GATEWAY: Final = FunctionParts(
     ),
     environment={"AWS_LAMBDA_EXEC_WRAPPER": "/var/task/tokenmill_runtime/streaming/run.sh"},
 )
+
+WAKE_UP_QUEUE: Final = FunctionParts(
+    handler="tokenmill_runtime.wake_up_queue.handler",
+    parts=(
+        "wake_up_queue.py",
+        "gateway/__init__.py",
+        "gateway/assembling.py",
+        "gateway/aws_errors.py",
+        "gateway/connection.py",
+        "gateway/errors.py",
+        "gateway/sagemaker_backend.py",
+        "gateway/sse.py",
+        "aws.py",
+    ),
+)

@@ -82,17 +82,6 @@ def test_an_imported_component_can_be_scaled(stack: cdk.Stack) -> None:
     assert target["ResourceId"] == "inference-component/chat-1"
 
 
-def test_fails_when_nothing_could_wake_the_model(stack: cdk.Stack) -> None:
-    """At zero copies no token work arrives, so target tracking on it never wakes."""
-    endpoint = LlmEndpoint.from_component_name(stack, "Llm", endpoint_name="chat", component_name="chat-1")
-    capacity = Capacity(minimum=0, maximum=4, initial=0)
-    with pytest.raises(
-        ValueError, match="capacity.minimum is 0; TokenScaling keeps at least 1 copy, because"
-    ):
-        TokenScaling(stack, "Scaling", endpoint=endpoint, capacity=capacity, policy=POLICY)
-    assert [child.node.id for child in stack.node.children] == ["Llm"]
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

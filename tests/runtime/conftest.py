@@ -30,12 +30,7 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> Iterator[FakeAws]:
         "AWS_MAX_ATTEMPTS": "1",
     }.items():
         monkeypatch.setenv(name, value)
-    clients = (
-        aws_clients.dynamodb,
-        aws_clients.sagemaker,
-        aws_clients.sagemaker_runtime,
-        aws_clients.bedrock_runtime,
-    )
+    clients = [made for made in vars(aws_clients).values() if hasattr(made, "cache_clear")]
     for client in clients:
         client.cache_clear()
     yield fake

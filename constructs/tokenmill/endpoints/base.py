@@ -4,30 +4,61 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from tokenmill.core.errors import TokenmillError
 from tokenmill.observability.metrics import token_metric
 from tokenmill.security import actions
 from tokenmill_runtime import metric_contract
 
 if TYPE_CHECKING:
-    import aws_cdk as cdk
     from aws_cdk import aws_cloudwatch as cloudwatch
 
+VARIANT = "AllTraffic"
+# "RegisterScalableTarget" (Application Auto Scaling API Reference): what of SageMaker's can scale.
+COPIES_DIMENSION = "sagemaker:inference-component:DesiredCopyCount"
+INSTANCES_DIMENSION = "sagemaker:variant:DesiredInstanceCount"
+# "Amazon SageMaker AI metrics in Amazon CloudWatch" (Amazon SageMaker AI developer guide).
+SAGEMAKER_NAMESPACE = "AWS/SageMaker"
+HIGH_RESOLUTION_SECONDS = 10
 
-class LlmEndpointBase(Construct):
-    """Names, grants and metrics of an inference component on an endpoint."""
+
+class EndpointBase(Construct):
+    """Names, grants and metrics of a model on an endpoint, in either mode."""
 
     endpoint_name: str
     endpoint_arn: str
-    component_name: str
-    component_arn: str
+    fewest_copies: int | None = None
+    """Copies (or instances of a variant) that are always there; None where that is not known here."""
+    answers_async: bool | None = False
+    """Whether InvokeEndpointAsync reaches it; None where that is not known here."""
+
+    @property
+    def metric_target(self) -> str:
+        """The value of the token metrics' Target dimension."""
+        raise NotImplementedError
+
+    @property
+    def scalable_dimension(self) -> str:
+        """What scales: copies of a component, or instances of a variant."""
+        raise NotImplementedError
 
     @property
     def scaling_resource_id(self) -> str:
-        """The component as Application Auto Scaling names it."""
-        return f"inference-component/{self.component_name}"
+        """The component or the variant as Application Auto Scaling names it."""
+        raise NotImplementedError
+
+    @property
+    def sagemaker_dimensions(self) -> dict[str, str]:
+        """The dimensions under which SageMaker publishes this model's metrics."""
+        raise NotImplementedError
+
+    @property
+    def invoke_arns(self) -> list[str]:
+        """What a call of the model is checked against."""
+        return [self.endpoint_arn]
 
     def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let a principal call the model, streamed or not.
@@ -36,9 +67,28 @@ class LlmEndpointBase(Construct):
             grantee: The principal.
         """
         return iam.Grant.add_to_principal(
+            grantee=grantee, actions=list(actions.ENDPOINT_INVOKE), resource_arns=self.invoke_arns
+        )
+
+    def grant_invoke_async(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let a principal queue requests for the model.
+
+        Args:
+            grantee: The principal.
+
+        Raises:
+            TokenmillError: If the endpoint answers no queued requests ("AsyncInferenceConfig", Amazon SageMaker
+                API Reference: required for InvokeEndpointAsync).
+        """
+        if self.answers_async is False:
+            raise TokenmillError(
+                f"{self.node.path} takes no queued requests, because its configuration has no "
+                "AsyncInferenceConfig; make an AsyncEndpoint, or use grant_invoke"
+            )
+        return iam.Grant.add_to_principal(
             grantee=grantee,
-            actions=list(actions.ENDPOINT_INVOKE),
-            resource_arns=[self.endpoint_arn, self.component_arn],
+            actions=list(actions.ENDPOINT_INVOKE_ASYNC),
+            resource_arns=[self.endpoint_arn],
         )
 
     def metric(
@@ -54,7 +104,7 @@ class LlmEndpointBase(Construct):
         Raises:
             ValueError: If the contract has no such metric.
         """
-        return token_metric(name, target=self.component_name, statistic=statistic, period=period)
+        return token_metric(name, target=self.metric_target, statistic=statistic, period=period)
 
     def metric_time_to_first_token(
         self, *, statistic: str = "p95", period: cdk.Duration | None = None
@@ -82,3 +132,164 @@ class LlmEndpointBase(Construct):
             period: One minute otherwise.
         """
         return self.metric(metric_contract.COPIES, period=period)
+
+    def metric_sagemaker(
+        self,
+        name: str,
+        *,
+        statistic: str,
+        period: cdk.Duration | None = None,
+        instance_type: str | None = None,
+    ) -> cloudwatch.Metric:
+        """Return one of SageMaker's own metrics of calls, in the namespace AWS/SageMaker.
+
+        Args:
+            name: A metric of "Amazon SageMaker AI metrics in Amazon CloudWatch", such as "Invocations".
+            statistic: A CloudWatch statistic that the page lists for it.
+            period: One minute otherwise.
+            instance_type: Only what this type answered, for endpoints with instance pools ("Deploy to multiple
+                instance types with instance pools").
+        """
+        from aws_cdk import aws_cloudwatch as cloudwatch
+
+        narrowed = {} if instance_type is None else {"InstanceType": instance_type}
+        return cloudwatch.Metric(
+            namespace=SAGEMAKER_NAMESPACE,
+            metric_name=name,
+            dimensions_map={**self.sagemaker_dimensions, **narrowed},
+            statistic=statistic,
+            period=period or cdk.Duration.minutes(1),
+        )
+
+    def metric_concurrent_requests(
+        self, *, statistic: str = "Maximum", period: cdk.Duration | None = None
+    ) -> cloudwatch.Metric:
+        """Return the requests in flight a copy (a model, in single-variant mode), queued ones included.
+
+        Args:
+            statistic: "Minimum" or "Maximum".
+            period: Ten seconds otherwise, which is how often SageMaker publishes it.
+        """
+        raise NotImplementedError
+
+    def metric_model_latency(
+        self, *, statistic: str = "p95", period: cdk.Duration | None = None, instance_type: str | None = None
+    ) -> cloudwatch.Metric:
+        """Return the time that the container takes for a whole answer, in microseconds.
+
+        Args:
+            statistic: A CloudWatch statistic.
+            period: One minute otherwise.
+            instance_type: Only what this type answered, for endpoints with instance pools.
+        """
+        return self.metric_sagemaker(
+            "ModelLatency", statistic=statistic, period=period, instance_type=instance_type
+        )
+
+    def metric_invocations(self, *, period: cdk.Duration | None = None) -> cloudwatch.Metric:
+        """Return the calls that arrived.
+
+        Args:
+            period: One minute otherwise.
+        """
+        return self.metric_sagemaker("Invocations", statistic="Sum", period=period)
+
+    def metric_model_errors(self, *, period: cdk.Duration | None = None) -> cloudwatch.Metric:
+        """Return the calls that the container answered with a server error.
+
+        Args:
+            period: One minute otherwise.
+        """
+        return self.metric_sagemaker("Invocation5XXErrors", statistic="Sum", period=period)
+
+    def _concurrent(self, name: str, statistic: str, period: cdk.Duration | None) -> cloudwatch.Metric:
+        often = period or cdk.Duration.seconds(HIGH_RESOLUTION_SECONDS)
+        return self.metric_sagemaker(name, statistic=statistic, period=often)
+
+
+class LlmEndpointBase(EndpointBase):
+    """Names, grants and metrics of an inference component on an endpoint."""
+
+    component_name: str
+    component_arn: str
+
+    @property
+    def metric_target(self) -> str:
+        """The component's name, the value of the token metrics' Target dimension."""
+        return self.component_name
+
+    @property
+    def scalable_dimension(self) -> str:
+        """Copies scale, and instances follow them."""
+        return COPIES_DIMENSION
+
+    @property
+    def scaling_resource_id(self) -> str:
+        """The component as Application Auto Scaling names it."""
+        return f"inference-component/{self.component_name}"
+
+    @property
+    def sagemaker_dimensions(self) -> dict[str, str]:
+        """SageMaker publishes a component's metrics under its name alone."""
+        return {"InferenceComponentName": self.component_name}
+
+    @property
+    def invoke_arns(self) -> list[str]:
+        """The endpoint, and the component that a call names."""
+        return [self.endpoint_arn, self.component_arn]
+
+    def metric_concurrent_requests(
+        self, *, statistic: str = "Maximum", period: cdk.Duration | None = None
+    ) -> cloudwatch.Metric:
+        """Return the requests in flight a copy, queued ones included.
+
+        Args:
+            statistic: "Minimum" or "Maximum".
+            period: Ten seconds otherwise, which is how often SageMaker publishes it.
+        """
+        return self._concurrent("ConcurrentRequestsPerCopy", statistic, period)
+
+    def metric_no_capacity_failures(self, *, period: cdk.Duration | None = None) -> cloudwatch.Metric:
+        """Return the calls that found no copy ("Scale an endpoint to zero instances").
+
+        Args:
+            period: One minute otherwise.
+        """
+        return self.metric_sagemaker("NoCapacityInvocationFailures", statistic="Sum", period=period)
+
+
+class VariantEndpointBase(EndpointBase):
+    """Names, grants and metrics of an endpoint whose only variant serves one model."""
+
+    variant_name: str = VARIANT
+
+    @property
+    def metric_target(self) -> str:
+        """The endpoint's name, the value of the token metrics' Target dimension."""
+        return self.endpoint_name
+
+    @property
+    def scalable_dimension(self) -> str:
+        """Instances scale, each with one copy."""
+        return INSTANCES_DIMENSION
+
+    @property
+    def scaling_resource_id(self) -> str:
+        """The variant as Application Auto Scaling names it."""
+        return f"endpoint/{self.endpoint_name}/variant/{self.variant_name}"
+
+    @property
+    def sagemaker_dimensions(self) -> dict[str, str]:
+        """SageMaker publishes a variant's metrics under endpoint and variant."""
+        return {"EndpointName": self.endpoint_name, "VariantName": self.variant_name}
+
+    def metric_concurrent_requests(
+        self, *, statistic: str = "Maximum", period: cdk.Duration | None = None
+    ) -> cloudwatch.Metric:
+        """Return the requests in flight a model, queued ones included.
+
+        Args:
+            statistic: "Minimum" or "Maximum".
+            period: Ten seconds otherwise, which is how often SageMaker publishes it.
+        """
+        return self._concurrent("ConcurrentRequestsPerModel", statistic, period)

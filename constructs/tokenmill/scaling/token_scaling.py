@@ -8,16 +8,22 @@ from aws_cdk import aws_applicationautoscaling as autoscaling
 from constructs import Construct
 
 from tokenmill.core.errors import TokenmillError
+from tokenmill.endpoints.base import COPIES_DIMENSION, INSTANCES_DIMENSION
 from tokenmill.scaling.policy import TokenScalingPolicy
+from tokenmill.scaling.wake_up import START_SECONDS, WakeUp, check_start
 from tokenmill_runtime.metric_contract import BY_NAME, COPIES, NAMESPACE, TARGET_DIMENSION, TOKEN_WORK
 
 if TYPE_CHECKING:
     from tokenmill.core.plan import Plan
     from tokenmill.core.workload import Capacity
     from tokenmill.endpoints.base import LlmEndpointBase
+    from tokenmill.scaling.office_hours import OfficeHours
 
 SECONDS_A_PERIOD = 60
-SAFETY_METRIC = "SageMakerInferenceComponentConcurrentRequestsPerCopyHighResolution"
+SAFETY_METRICS = {
+    COPIES_DIMENSION: "SageMakerInferenceComponentConcurrentRequestsPerCopyHighResolution",
+    INSTANCES_DIMENSION: "SageMakerVariantConcurrentRequestsPerModelHighResolution",
+}
 
 
 class TokenScaling(Construct):
@@ -33,15 +39,20 @@ class TokenScaling(Construct):
     allowed). Copies are repeated over a missed heartbeat; token work is not filled, because missing must not
     read as idle.
 
+    With a minimum of 0 an idle model has no copies, and `wake_up` starts one when a request found none.
+
     Args:
         scope: The parent construct.
         id: The construct's id.
         endpoint: The endpoint, or an imported component.
         capacity: Fewest and most copies.
         policy: When copies are added and removed.
+        hours: When copies run at all; always otherwise.
+        start_seconds: Longest time that a copy takes to start, in seconds; waking up waits so long.
 
     Raises:
-        TokenmillError: If the fewest copies are 0: waking up from zero needs a policy of its own.
+        TokenmillError: If the fewest copies are 0 and the endpoint cannot be without copies, or hours are
+            given and the fewest copies are not 0.
     """
 
     def __init__(
@@ -52,25 +63,30 @@ class TokenScaling(Construct):
         endpoint: LlmEndpointBase,
         capacity: Capacity,
         policy: TokenScalingPolicy,
+        hours: OfficeHours | None = None,
+        start_seconds: int = START_SECONDS,
     ) -> None:
-        if capacity.minimum < 1:
-            raise TokenmillError(
-                f"capacity.minimum is {capacity.minimum}; TokenScaling keeps at least 1 copy, because "
-                "at 0 copies there is no token work to wake up on"
-            )
+        _check(endpoint, capacity, hours)
+        check_start(start_seconds)
         super().__init__(scope, id)
         self.policy = policy
         self.target = autoscaling.CfnScalableTarget(
             self,
             "Target",
             service_namespace="sagemaker",
-            scalable_dimension="sagemaker:inference-component:DesiredCopyCount",
+            scalable_dimension=endpoint.scalable_dimension,
             resource_id=endpoint.scaling_resource_id,
-            min_capacity=capacity.minimum,
+            min_capacity=capacity.minimum if hours is None else hours.copies,
             max_capacity=capacity.maximum,
+            scheduled_actions=None if hours is None else _schedule(hours, capacity),
         )
-        self.token_work_policy = self._policy("TokenWork", self._token_work(endpoint.component_name))
-        self.concurrency_policy = self._policy("Concurrency", self._concurrency())
+        self.token_work_policy = self._policy("TokenWork", self._token_work(endpoint.metric_target))
+        self.concurrency_policy = self._policy("Concurrency", self._concurrency(endpoint.scalable_dimension))
+        self.wake_up: WakeUp | None = None
+        if capacity.minimum == 0 and (hours is None or hours.copies == 0):
+            self.wake_up = WakeUp(
+                self, "WakeUp", endpoint=endpoint, target=self.target, start_seconds=start_seconds
+            )
 
     @classmethod
     def from_plan(cls, scope: Construct, id: str, *, endpoint: LlmEndpointBase, plan: Plan) -> Self:
@@ -126,15 +142,59 @@ class TokenScaling(Construct):
             ),
         )
 
-    def _concurrency(self) -> autoscaling.CfnScalingPolicy.TargetTrackingScalingPolicyConfigurationProperty:
+    def _concurrency(
+        self, dimension: str
+    ) -> autoscaling.CfnScalingPolicy.TargetTrackingScalingPolicyConfigurationProperty:
         return autoscaling.CfnScalingPolicy.TargetTrackingScalingPolicyConfigurationProperty(
             target_value=self.policy.concurrent_requests_per_copy,
             disable_scale_in=True,
             scale_out_cooldown=self.policy.scale_out_cooldown_seconds,
             predefined_metric_specification=autoscaling.CfnScalingPolicy.PredefinedMetricSpecificationProperty(
-                predefined_metric_type=SAFETY_METRIC
+                predefined_metric_type=SAFETY_METRICS[dimension]
             ),
         )
+
+
+def _check(endpoint: LlmEndpointBase, capacity: Capacity, hours: OfficeHours | None) -> None:
+    if capacity.minimum == 0 and endpoint.scalable_dimension == INSTANCES_DIMENSION:
+        raise TokenmillError(
+            "capacity.minimum is 0, but only an endpoint of inference components can be without instances; "
+            "give 1 or more, or use LlmEndpoint instead of VariantEndpoint"
+        )
+    fewest = endpoint.fewest_copies
+    if capacity.minimum == 0 and fewest:
+        raise TokenmillError(
+            f"capacity.minimum is 0, but the endpoint keeps the instances of {fewest}; give the endpoint the "
+            "same capacity, so that its instances may go too"
+        )
+    if hours is None:
+        return
+    if capacity.minimum != 0:
+        raise TokenmillError(
+            f"hours are given and capacity.minimum is {capacity.minimum}; outside of the hours there is no "
+            "copy, so give both endpoint and scaling capacity.minimum = 0, and hours.copies for the day"
+        )
+    if hours.copies > capacity.maximum:
+        raise TokenmillError(
+            f"hours.copies is {hours.copies}, but capacity.maximum is {capacity.maximum}; give "
+            f"{capacity.maximum} or less"
+        )
+
+
+def _schedule(
+    hours: OfficeHours, capacity: Capacity
+) -> list[autoscaling.CfnScalableTarget.ScheduledActionProperty]:
+    cfn = autoscaling.CfnScalableTarget
+    ranges = {"Start": (hours.start, hours.copies, capacity.maximum), "End": (hours.end, 0, 0)}
+    return [
+        cfn.ScheduledActionProperty(
+            scheduled_action_name=name,
+            schedule=hours.schedule(time),
+            timezone=hours.timezone,
+            scalable_target_action=cfn.ScalableTargetActionProperty(min_capacity=fewest, max_capacity=most),
+        )
+        for name, (time, fewest, most) in ranges.items()
+    ]
 
 
 def _stat(

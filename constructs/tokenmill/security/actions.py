@@ -54,3 +54,32 @@ FUNCTION_NETWORK = (
 # "Securing Lambda environment variables" needs Decrypt; a message to an encrypted queue needs a data key too.
 FUNCTION_KEY = ("kms:Decrypt", "kms:GenerateDataKey")
 FUNCTION_LOGS = ("logs:CreateLogStream", "logs:PutLogEvents")
+
+# "Capture data from real-time endpoint" (Amazon SageMaker developer guide): objects are added, never read;
+# "Actions, resources, and condition keys for AWS KMS": writing with a key takes a data key of it.
+CAPTURE_WRITE = ("s3:PutObject",)
+CAPTURE_KEY = ("kms:GenerateDataKey",)
+ENDPOINT_INVOKE_ASYNC = ("sagemaker:InvokeEndpointAsync",)
+
+# "Using Lambda with Amazon SQS"; a request that waits becomes visible again when the function says.
+QUEUE_TAKE = (
+    "sqs:ChangeMessageVisibility",
+    "sqs:DeleteMessage",
+    "sqs:GetQueueAttributes",
+    "sqs:ReceiveMessage",
+)
+QUEUE_SEND = ("sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SendMessage")
+# HeadObject needs GetObject, and says 404 instead of 403 only to who may list ("HeadObject", Amazon S3).
+ANSWERS_KEEP = ("s3:GetObject", "s3:PutObject")
+ANSWERS_READ = ("s3:GetObject",)
+ANSWERS_LIST = ("s3:ListBucket",)
+# "Using server-side encryption with AWS KMS keys": an upload needs a data key, a download decrypts it.
+OBJECT_KEY_WRITE = ("kms:Decrypt", "kms:GenerateDataKey")
+OBJECT_KEY_READ = ("kms:Decrypt",)
+
+# "Complete the prerequisites" (asynchronous inference, Amazon SageMaker AI developer guide).
+ASYNC_REQUEST_READ = ("s3:GetObject",)
+ASYNC_ANSWER_WRITE = ("s3:AbortMultipartUpload", "s3:PutObject")
+ASYNC_BUCKET_LIST = ("s3:ListBucket",)
+ASYNC_NOTIFY = ("sns:Publish",)
+ASYNC_REQUEST_WRITE = ("s3:PutObject",)
