@@ -13,6 +13,7 @@ from tokenmill.lint.runner import CHECKS, lint_assembly
 
 if TYPE_CHECKING:
     from tokenmill.lint.acknowledgement import acknowledge
+    from tokenmill.lint.answers import acknowledge_from
     from tokenmill.lint.pack_names import PACKS
     from tokenmill.lint.packs import register_packs
 
@@ -25,6 +26,7 @@ __all__ = [
     "Finding",
     "LintReport",
     "acknowledge",
+    "acknowledge_from",
     "lint_assembly",
     "register_packs",
 ]
@@ -32,6 +34,7 @@ __all__ = [
 _NEEDS_CDK = {
     "PACKS": "tokenmill.lint.pack_names",
     "acknowledge": "tokenmill.lint.acknowledgement",
+    "acknowledge_from": "tokenmill.lint.answers",
     "register_packs": "tokenmill.lint.packs",
 }
 
