@@ -10,7 +10,7 @@ STACK ?= chat
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup tools up down test check format lint bench docs snapshot lock clean
+.PHONY: help setup tools up down test nightly check format lint bench docs snapshot lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
@@ -50,6 +50,9 @@ down: setup ## stop the local cloud
 
 test: setup ## run every test, with style, types and coverage
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+
+nightly: setup ## run every test, and those that take an hour or a gigabyte
+	TOKENMILL_NIGHTLY=1 $(BIN)/python -m pytest $(ARGS)
 
 check: setup ## style and types only, for the edit loop
 	$(BIN)/ruff check .

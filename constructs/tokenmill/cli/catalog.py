@@ -32,6 +32,10 @@ RegionsOption = Annotated[
     list[str] | None,
     typer.Option("--region", help="region to read; may be repeated; default: the settings' regions"),
 ]
+AgainstOption = Annotated[
+    Path | None,
+    typer.Option("--against", help="folder image_uri_config of sagemaker-core; default: the installed one"),
+]
 QuotasFlag = Annotated[bool, typer.Option("--quotas", help="also read the account's endpoint quotas")]
 
 
@@ -49,6 +53,7 @@ def register(app: typer.Typer) -> None:
     group.callback()(_default)
     group.command("show")(show)
     group.command("refresh")(refresh)
+    group.command("images")(images)
     app.add_typer(group)
 
 
@@ -77,6 +82,35 @@ def show(
         print_json(found)
     else:
         print_document(console(), found)
+
+
+def images(
+    against: AgainstOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Hold the image catalog against the SageMaker Python SDK's image lists; conflicts exit with 1."""
+    from dataclasses import asdict
+
+    from tokenmill.core.sdk_images import compare_images, sdk_folder
+
+    found = compare_images(against or sdk_folder())
+    conflicts = [difference for difference in found if difference.is_conflict]
+    if as_json:
+        rows = [{**asdict(difference), "conflict": difference.is_conflict} for difference in found]
+        print_json({"differences": rows, "conflicts": len(conflicts)})
+    else:
+        from rich.table import Table
+
+        table = Table("image", "differs in", "where", "catalog", "sdk")
+        for difference in found:
+            table.add_row(
+                difference.image, difference.kind, difference.subject, difference.ours, difference.theirs
+            )
+        out = console()
+        out.print(table)
+        out.print(f"{len(found)} differences, {len(conflicts)} conflicts")
+    if conflicts:
+        raise typer.Exit(1)
 
 
 def refresh(

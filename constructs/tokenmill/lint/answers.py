@@ -101,13 +101,8 @@ def _answer(table: dict[str, Any], place: str) -> Answer:
     if unknown:
         raise TokenmillError(f"{place} has {', '.join(unknown)}; known are {', '.join(sorted(_FIELDS))}")
     rules = table.get("rules")
-    texts = [table.get(name) for name in ("type", "reason")]
-    if (
-        not isinstance(rules, list)
-        or not rules
-        or not all(isinstance(text, str) for text in (*rules, *texts))
-    ):
+    listed = rules if isinstance(rules, list) else []
+    texts = (*listed, table.get("type"), table.get("reason"), table.get("path", "*"))
+    if not listed or not all(isinstance(text, str) for text in texts):
         raise TokenmillError(f"{place} needs type and reason as texts and rules as a list of texts")
-    return Answer(
-        type=table["type"], rules=tuple(listed), reason=table["reason"], path=table.get("path", "*")
-    )
+    return Answer(**{**table, "rules": tuple(listed)})
