@@ -9,70 +9,118 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tokenmill.batch import AsyncFanOut as AsyncFanOut
+    from tokenmill.batch import BatchTransform as BatchTransform
+    from tokenmill.core.engine_options import EngineOptions as EngineOptions
     from tokenmill.core.errors import NoPlanError as NoPlanError
     from tokenmill.core.errors import SettingsError as SettingsError
     from tokenmill.core.errors import TokenmillError as TokenmillError
     from tokenmill.core.instances import InstanceType as InstanceType
+    from tokenmill.core.lora import Adapter as Adapter
     from tokenmill.core.model_spec import ModelSpec as ModelSpec
     from tokenmill.core.plan import Plan as Plan
     from tokenmill.core.workload import Capacity as Capacity
     from tokenmill.core.workload import Parallelism as Parallelism
     from tokenmill.core.workload import Slo as Slo
     from tokenmill.core.workload import Workload as Workload
+    from tokenmill.endpoints import AsyncEndpoint as AsyncEndpoint
+    from tokenmill.endpoints import CompiledModel as CompiledModel
+    from tokenmill.endpoints import EndpointHosting as EndpointHosting
+    from tokenmill.endpoints import Fleet as Fleet
     from tokenmill.endpoints import LlmEndpoint as LlmEndpoint
+    from tokenmill.endpoints import ModelMirror as ModelMirror
+    from tokenmill.endpoints import ModelSource as ModelSource
     from tokenmill.endpoints import Serving as Serving
+    from tokenmill.endpoints import ServingImage as ServingImage
+    from tokenmill.endpoints import UpdatePolicy as UpdatePolicy
+    from tokenmill.endpoints import VariantEndpoint as VariantEndpoint
     from tokenmill.gateway import ApiKeyTable as ApiKeyTable
     from tokenmill.gateway import ChatGateway as ChatGateway
     from tokenmill.gateway import ConversationTable as ConversationTable
     from tokenmill.gateway import ServedModel as ServedModel
     from tokenmill.observability import Heartbeat as Heartbeat
     from tokenmill.observability import HeartbeatTarget as HeartbeatTarget
+    from tokenmill.scaling import BacklogScaling as BacklogScaling
+    from tokenmill.scaling import OfficeHours as OfficeHours
     from tokenmill.scaling import TokenScaling as TokenScaling
     from tokenmill.scaling import TokenScalingPolicy as TokenScalingPolicy
+    from tokenmill.scaling import WakeUpQueue as WakeUpQueue
 
 _HOME = {
+    "Adapter": "tokenmill.core.lora",
     "ApiKeyTable": "tokenmill.gateway",
+    "AsyncEndpoint": "tokenmill.endpoints",
+    "AsyncFanOut": "tokenmill.batch",
+    "BacklogScaling": "tokenmill.scaling",
+    "BatchTransform": "tokenmill.batch",
     "Capacity": "tokenmill.core.workload",
     "ChatGateway": "tokenmill.gateway",
+    "CompiledModel": "tokenmill.endpoints",
     "ConversationTable": "tokenmill.gateway",
+    "EndpointHosting": "tokenmill.endpoints",
+    "EngineOptions": "tokenmill.core.engine_options",
+    "Fleet": "tokenmill.endpoints",
     "Heartbeat": "tokenmill.observability",
     "HeartbeatTarget": "tokenmill.observability",
     "InstanceType": "tokenmill.core.instances",
     "LlmEndpoint": "tokenmill.endpoints",
+    "ModelMirror": "tokenmill.endpoints",
+    "ModelSource": "tokenmill.endpoints",
     "ModelSpec": "tokenmill.core.model_spec",
     "NoPlanError": "tokenmill.core.errors",
+    "OfficeHours": "tokenmill.scaling",
     "Parallelism": "tokenmill.core.workload",
     "Plan": "tokenmill.core.plan",
     "ServedModel": "tokenmill.gateway",
     "Serving": "tokenmill.endpoints",
+    "ServingImage": "tokenmill.endpoints",
     "SettingsError": "tokenmill.core.errors",
     "Slo": "tokenmill.core.workload",
     "TokenScaling": "tokenmill.scaling",
     "TokenScalingPolicy": "tokenmill.scaling",
     "TokenmillError": "tokenmill.core.errors",
+    "UpdatePolicy": "tokenmill.endpoints",
+    "VariantEndpoint": "tokenmill.endpoints",
+    "WakeUpQueue": "tokenmill.scaling",
     "Workload": "tokenmill.core.workload",
 }
 
 __all__ = [
+    "Adapter",
     "ApiKeyTable",
+    "AsyncEndpoint",
+    "AsyncFanOut",
+    "BacklogScaling",
+    "BatchTransform",
     "Capacity",
     "ChatGateway",
+    "CompiledModel",
     "ConversationTable",
+    "EndpointHosting",
+    "EngineOptions",
+    "Fleet",
     "Heartbeat",
     "HeartbeatTarget",
     "InstanceType",
     "LlmEndpoint",
+    "ModelMirror",
+    "ModelSource",
     "ModelSpec",
     "NoPlanError",
+    "OfficeHours",
     "Parallelism",
     "Plan",
     "ServedModel",
     "Serving",
+    "ServingImage",
     "SettingsError",
     "Slo",
     "TokenScaling",
     "TokenScalingPolicy",
     "TokenmillError",
+    "UpdatePolicy",
+    "VariantEndpoint",
+    "WakeUpQueue",
     "Workload",
 ]
 

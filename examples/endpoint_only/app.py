@@ -9,7 +9,7 @@ from acknowledgements import acknowledge_findings
 from aws_cdk import aws_kms as kms
 
 from tokenmill import Capacity, Heartbeat, LlmEndpoint, TokenScaling
-from tokenmill.endpoints import Serving
+from tokenmill.endpoints import EndpointHosting, Serving
 from tokenmill.lint import register_packs
 from tokenmill.observability import HeartbeatTarget
 from tokenmill.scaling import TokenScalingPolicy
@@ -33,7 +33,8 @@ class ModelStack(cdk.Stack):
     def __init__(self, scope: Construct, id: str) -> None:
         super().__init__(scope, id)
         key = kms.Key(self, "Key", enable_key_rotation=True)
-        self.endpoint = LlmEndpoint(self, "Llm", serving=SERVING, capacity=CAPACITY, encryption_key=key)
+        hosting = EndpointHosting(encryption_key=key)
+        self.endpoint = LlmEndpoint(self, "Llm", serving=SERVING, capacity=CAPACITY, hosting=hosting)
         # Whoever calls the model publishes TokenWork (tokenmill_runtime.emf); the heartbeat counts copies.
         self.heartbeat = Heartbeat(self, "Heartbeat", targets=[HeartbeatTarget.endpoint(self.endpoint)])
         TokenScaling(

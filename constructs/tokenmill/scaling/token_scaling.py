@@ -8,7 +8,7 @@ from aws_cdk import aws_applicationautoscaling as autoscaling
 from constructs import Construct
 
 from tokenmill.core.errors import TokenmillError
-from tokenmill.endpoints.base import COPIES_DIMENSION, INSTANCES_DIMENSION
+from tokenmill.endpoints.base import COPIES_DIMENSION, INSTANCES_DIMENSION, LlmEndpointBase
 from tokenmill.scaling.policy import TokenScalingPolicy
 from tokenmill.scaling.wake_up import START_SECONDS, WakeUp, check_start
 from tokenmill_runtime.metric_contract import BY_NAME, COPIES, NAMESPACE, TARGET_DIMENSION, TOKEN_WORK
@@ -16,7 +16,7 @@ from tokenmill_runtime.metric_contract import BY_NAME, COPIES, NAMESPACE, TARGET
 if TYPE_CHECKING:
     from tokenmill.core.plan import Plan
     from tokenmill.core.workload import Capacity
-    from tokenmill.endpoints.base import LlmEndpointBase
+    from tokenmill.endpoints.base import EndpointBase
     from tokenmill.scaling.office_hours import OfficeHours
 
 SECONDS_A_PERIOD = 60
@@ -60,7 +60,7 @@ class TokenScaling(Construct):
         scope: Construct,
         id: str,
         *,
-        endpoint: LlmEndpointBase,
+        endpoint: EndpointBase,
         capacity: Capacity,
         policy: TokenScalingPolicy,
         hours: OfficeHours | None = None,
@@ -83,13 +83,13 @@ class TokenScaling(Construct):
         self.token_work_policy = self._policy("TokenWork", self._token_work(endpoint.metric_target))
         self.concurrency_policy = self._policy("Concurrency", self._concurrency(endpoint.scalable_dimension))
         self.wake_up: WakeUp | None = None
-        if capacity.minimum == 0 and (hours is None or hours.copies == 0):
+        if isinstance(endpoint, LlmEndpointBase) and _wakes(capacity, hours):
             self.wake_up = WakeUp(
                 self, "WakeUp", endpoint=endpoint, target=self.target, start_seconds=start_seconds
             )
 
     @classmethod
-    def from_plan(cls, scope: Construct, id: str, *, endpoint: LlmEndpointBase, plan: Plan) -> Self:
+    def from_plan(cls, scope: Construct, id: str, *, endpoint: EndpointBase, plan: Plan) -> Self:
         """Return the scaling of a plan's chosen candidate.
 
         Args:
@@ -155,7 +155,7 @@ class TokenScaling(Construct):
         )
 
 
-def _check(endpoint: LlmEndpointBase, capacity: Capacity, hours: OfficeHours | None) -> None:
+def _check(endpoint: EndpointBase, capacity: Capacity, hours: OfficeHours | None) -> None:
     if capacity.minimum == 0 and endpoint.scalable_dimension == INSTANCES_DIMENSION:
         raise TokenmillError(
             "capacity.minimum is 0, but only an endpoint of inference components can be without instances; "
@@ -179,6 +179,10 @@ def _check(endpoint: LlmEndpointBase, capacity: Capacity, hours: OfficeHours | N
             f"hours.copies is {hours.copies}, but capacity.maximum is {capacity.maximum}; give "
             f"{capacity.maximum} or less"
         )
+
+
+def _wakes(capacity: Capacity, hours: OfficeHours | None) -> bool:
+    return capacity.minimum == 0 and (hours is None or hours.copies == 0)
 
 
 def _schedule(
