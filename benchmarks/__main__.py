@@ -24,6 +24,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.processes import adopt_orphans, measure
+from benchmarks.sagemaker import handler_costs, synth_seconds
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
@@ -51,14 +52,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="runs per figure (median is printed)")
     parser.add_argument("--skip-up", action="store_true", help="leave the local cloud out")
     parser.add_argument("--planner", action="store_true", help="the planner's figures only")
+    parser.add_argument("--sagemaker", action="store_true", help="SageMaker's figures only")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     adopt_orphans()
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("measuring", total=None)
-        figures = [] if options.planner else _synth_figures(options.rounds)
-        figures += _python_figures(options.rounds)
-        if not options.skip_up and not options.planner:
+        figures = [] if options.planner else _sagemaker_figures(options.rounds)
+        if not options.sagemaker:
+            figures += [] if options.planner else _synth_figures(options.rounds)
+            figures += _python_figures(options.rounds)
+        if not (options.skip_up or options.planner or options.sagemaker):
             progress.update(task, description="local cloud")
             figures += _up_figures()
     if options.json:
@@ -113,6 +117,19 @@ def _synth_figures(rounds: int) -> list[Figure]:
         Figure("synth of ChatStack over a plain CDK app, CPU", cpu["ours"] / cpu["plain"], 1.25, "ratio"),
         Figure("synth of ChatStack, memory of the process tree", peak, 320, "MiB"),
     ]
+
+
+def _sagemaker_figures(rounds: int) -> list[Figure]:
+    synth = synth_seconds(rounds)
+    subject = "endpoint with two components, two adapters, scaling"
+    figures = [
+        Figure(f"{subject}, over an empty stack", synth["unguarded"], 0.5, "CPU s"),
+        Figure(f"{subject}, guarded and verified", synth["checked"], 0.8, "CPU s"),
+    ]
+    for name, milliseconds, mib in handler_costs(rounds):
+        figures.append(Figure(f"import of function {name} with boto3", milliseconds, 250, "ms"))
+        figures.append(Figure(f"memory of function {name}", mib, 128, "MiB"))
+    return figures
 
 
 def _python_figures(rounds: int) -> list[Figure]:

@@ -51,7 +51,7 @@ def namespace(stack: cdk.Stack) -> dict[str, Any]:
         "secret": secretsmanager.Secret.from_secret_name_v2(stack, "secret", "hugging-face-token"),
         "topic": sns.Topic.from_topic_arn(stack, "topic", f"arn:aws:sns:{region}:on-call"),
         "network": endpoints.EndpointNetwork(subnet_ids=("subnet-1",), security_group_ids=("sg-1",)),
-        "reservation": f"arn:aws:sagemaker:{region}:reserved-capacity/1234",
+        "reservation": f"arn:aws:sagemaker:{region}:training-plan/mine",
     }
 
 
@@ -60,9 +60,9 @@ def _serving(**changes: Any) -> Any:
 
     fields = {
         "model": "Qwen/Qwen3-8B",
-        "instance_type": "ml.g5.12xlarge",
-        "tensor_parallel": 4,
-        "max_sequences": 16,
+        "instance_type": "ml.inf2.8xlarge",
+        "tensor_parallel": 2,
+        "max_sequences": 8,
         "context_tokens": 8192,
     }
     return Serving(**{**fields, **changes})
@@ -95,7 +95,7 @@ def _asynchronous(stack: cdk.Stack, given: dict[str, Any]) -> object:
 def _scaled(stack: cdk.Stack, given: dict[str, Any]) -> object:
     from tokenmill import LlmEndpoint, TokenScaling, TokenScalingPolicy
 
-    policy = TokenScalingPolicy(target_utilization_percent=70, concurrent_requests_per_copy=12)
+    policy = TokenScalingPolicy(target_utilization_percent=70, concurrent_requests_per_copy=6)
     capacity = _capacity(0)
     endpoint = LlmEndpoint(stack, "Llm", serving=_serving(), capacity=capacity)
     return TokenScaling(
@@ -112,11 +112,11 @@ CONSTRUCTS = (
             "source=ModelSource.hugging_face(token=secret)",
             "hosting=EndpointHosting(network=network)",
             "hosting=EndpointHosting(encryption_key=key)",
-            "source=ModelSource.s3(bucket, 'm/'), hosting=EndpointHosting(isolated=True)",
+            "source=ModelSource.s3(bucket, 'm/').as_exported(), hosting=EndpointHosting(isolated=True)",
             "hosting=EndpointHosting(data_capture=DataCapture(bucket=bucket, percent=10))",
             "hosting=EndpointHosting(metric_seconds=60)",
-            "fleet=Fleet(pools=(InstancePool(instance_type='ml.g5.12xlarge', priority=1), "
-            "InstancePool(instance_type='ml.g6.12xlarge', priority=2)))",
+            "fleet=Fleet(pools=(InstancePool(instance_type='ml.inf2.8xlarge', priority=1), "
+            "InstancePool(instance_type='ml.inf2.24xlarge', priority=2)))",
             "fleet=Fleet(reservation=reservation)",
             "fleet=Fleet(routing=Routing.prefix_aware(concurrency_threshold=32))",
             "fleet=Fleet(scheduling=Scheduling.binpack())",
@@ -158,9 +158,9 @@ CONSTRUCTS = (
 
 # Shape of a copy by image: what the table of variables is rendered for.
 IMAGES = {
-    "lmi-vllm": {},
-    "vllm-sagemaker": {},
-    "hf-vllm-neuronx": {"instance_type": "ml.inf2.8xlarge", "tensor_parallel": 2, "max_sequences": 8},
+    "lmi-vllm": {"instance_type": "ml.g6.12xlarge", "tensor_parallel": 4},
+    "vllm-sagemaker": {"instance_type": "ml.g6.12xlarge", "tensor_parallel": 4},
+    "hf-vllm-neuronx": {},
     "tokenmill-vllm-neuronx": {"instance_type": "ml.trn2.48xlarge", "tensor_parallel": 4},
 }
 ENGINE_OPTIONS = (

@@ -39,12 +39,11 @@ def page() -> str:
 
 def changes() -> str:
     """Return the table of what changed, by mode, and the mechanism."""
-    from tokenmill.endpoints.update_policy import change_table
+    from tokenmill.endpoints.update_changes import change_table
 
-    rows = change_table()
-    head = list(rows[0])
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(row[name] for name in head)} |" for row in rows)])
+    lines = ["| what changed | components | single variant |", "|---|---|---|"]
+    lines += [f"| {row.what} | {row.components} | {row.variant} |" for row in change_table()]
+    return "\n".join(lines)
 
 
 def variables() -> str:

@@ -30,6 +30,7 @@ IMAGE = (
     "763104351884.dkr.ecr.us-east-1.amazonaws.com/huggingface-vllm-inference-neuronx:"
     "0.11.0-optimum0.4.5-neuronx-py310-sdk2.26.1-ubuntu22.04"
 )
+ENDPOINT = "plain-chat"
 MINUTE = cdk.Duration.minutes(1)
 ANSWERS = {
     "UNAUTHORIZED": 401,
@@ -50,6 +51,7 @@ class PlainChatStack(cdk.Stack):
     def __init__(self, scope: Construct, id: str) -> None:
         super().__init__(scope, id, env=cdk.Environment(region="us-east-1"))
         self.endpoint, self.component = self._model()
+        self._guard()
         name = cdk.Fn.select(1, cdk.Fn.split("/", self.component.ref))
         self._scale(name)
         keys = self._table("Keys", "key_id", None, None)
@@ -100,12 +102,16 @@ class PlainChatStack(cdk.Stack):
         )
         config.node.add_dependency(role)
         endpoint = sagemaker.CfnEndpoint(
-            self, "ModelEndpoint", endpoint_config_name=config.attr_endpoint_config_name
+            self,
+            "ModelEndpoint",
+            endpoint_name=ENDPOINT,
+            endpoint_config_name=config.attr_endpoint_config_name,
         )
         cfn = sagemaker.CfnInferenceComponent
         component = cfn(
             self,
             "Model",
+            inference_component_name=f"{ENDPOINT}-model",
             endpoint_name=endpoint.attr_endpoint_name,
             variant_name="AllTraffic",
             runtime_config=cfn.InferenceComponentRuntimeConfigProperty(copy_count=2),
@@ -119,6 +125,45 @@ class PlainChatStack(cdk.Stack):
             ),
         )
         return endpoint, component
+
+    def _guard(self) -> None:
+        """What keeps a grown fleet over a deployment: before the component, after it and in the end."""
+        component = f"{ENDPOINT}-model"
+        function = self._function(
+            "Guard",
+            "tokenmill_runtime.deployment.handler",
+            {
+                "TOKENMILL_STACK": self.stack_id,
+                "TOKENMILL_FLEETS": json.dumps([f"inference-component/{component}"]),
+            },
+        )
+        mine = f"arn:aws:sagemaker:us-east-1:{self.account}"
+        allowed = {
+            "cloudformation:DescribeStacks": self.stack_id,
+            "sagemaker:*Endpoint*": f"{mine}:endpoint/*",
+            "sagemaker:*InferenceComponent*": f"{mine}:inference-component/*",
+            "application-autoscaling:*ScalableTarget*": "*",
+        }
+        for action, resource in allowed.items():
+            function.add_to_role_policy(iam.PolicyStatement(actions=[action], resources=[resource]))
+        rule = events.CfnRule(
+            self,
+            "Settled",
+            event_pattern={
+                "source": ["aws.cloudformation"],
+                "detail-type": ["CloudFormation Stack Status Change"],
+                "detail": {"stack-id": [self.stack_id]},
+            },
+            targets=[events.CfnRule.TargetProperty(id="Guard", arn=function.function_arn)],
+        )
+        function.add_permission(
+            "Rule", principal=iam.ServicePrincipal("events.amazonaws.com"), source_arn=rule.attr_arn
+        )
+        bounds = {"Component": component, "Declared": 2, "Minimum": 2, "Maximum": 6}
+        for id, kind in (("Hold", "Custom::TokenmillHold"), ("Release", "Custom::TokenmillRelease")):
+            cdk.CustomResource(
+                self, id, service_token=function.function_arn, resource_type=kind, properties=bounds
+            )
 
     def _scale(self, component: str) -> None:
         cfn = autoscaling.CfnScalingPolicy
