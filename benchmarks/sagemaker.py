@@ -47,7 +47,7 @@ def synth_seconds(rounds: int) -> dict[str, float]:
                 command = [sys.executable, str(ROOT / "benchmarks" / "endpoint_app" / "app.py"), kind]
                 environment = {**QUIET, **compiled, "CDK_OUTDIR": f"{scratch}/{kind}{number}"}
                 cost = measure(command, cwd=ROOT, environment=environment)
-                    if number:  # the first round compiles, and fills the caches of the disk
+                if number:  # the first round compiles, and fills the caches of the disk
                     runs.append(cost.cpu_seconds)
     medians = {kind: statistics.median(runs) for kind, runs in taken.items()}
     return {kind: medians[kind] - medians["empty"] for kind in ("unguarded", "checked")}
