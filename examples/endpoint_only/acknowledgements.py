@@ -9,6 +9,8 @@ from tokenmill.lint import acknowledge
 if TYPE_CHECKING:
     from app import ModelStack
 
+    from tokenmill.security import RuntimeFunction
+
 PACKS = ("NIST.800.53.R5", "HIPAA.Security", "PCI.DSS.321")
 
 
@@ -18,8 +20,9 @@ def acknowledge_findings(stack: ModelStack) -> None:
     Args:
         stack: The stack.
     """
-    function = stack.heartbeat.handler
-    for role in (stack.endpoint.role, function.role):
+    guard = stack.endpoint.deployment
+    functions = [stack.heartbeat.handler] if guard is None else [stack.heartbeat.handler, guard.handler]
+    for role in (stack.endpoint.role, *(function.role for function in functions)):
         acknowledge(
             role,
             *(f"{pack}-IAMNoInlinePolicy" for pack in PACKS),
@@ -30,6 +33,22 @@ def acknowledge_findings(stack: ModelStack) -> None:
         "Annotation::tokenmill:ImageExperimental",
         reason="The pairing of image and host driver is tried on one endpoint before traffic goes to it.",
     )
+    for function in functions:
+        _function(function)
+    acknowledge(
+        stack.heartbeat.rule,
+        "Serverless-EventBusDLQ",
+        reason="A missed heartbeat is worthless a minute later.",
+    )
+    if guard is not None:
+        acknowledge(
+            guard.rule,
+            "Serverless-EventBusDLQ",
+            reason="The next event of the stack resumes what a lost one left suspended.",
+        )
+
+
+def _function(function: RuntimeFunction) -> None:
     acknowledge(
         function.function,
         *(f"{pack}-LambdaInsideVPC" for pack in PACKS),
@@ -40,24 +59,20 @@ def acknowledge_findings(stack: ModelStack) -> None:
         function.function,
         *(f"{pack}-LambdaConcurrency" for pack in PACKS[:2]),
         "CKV_AWS_115",
-        reason="It runs once a minute for a second.",
+        reason="It runs once a minute for a second, or once a deployment.",
     )
     acknowledge(
         function.function,
         *(f"{pack}-LambdaDLQ" for pack in (*PACKS[:2], "Serverless")),
         "CKV_AWS_116",
-        reason="A missed heartbeat is worthless a minute later.",
+        reason="A missed heartbeat is worthless a minute later, and a lost request of CloudFormation fails "
+        "the deployment.",
     )
     acknowledge(
         function.function,
         "Serverless-LambdaLatestVersion",
         "CKV_AWS_173",
         reason="The runtime is supported, and the variables hold names and no secret.",
-    )
-    acknowledge(
-        stack.heartbeat.rule,
-        "Serverless-EventBusDLQ",
-        reason="A missed heartbeat is worthless a minute later.",
     )
     acknowledge(
         function.log_group,

@@ -14,9 +14,9 @@ from tokenmill.core.errors import TokenmillError
 from tokenmill.endpoints.async_endpoint import (
     BACKLOG_PER_INSTANCE,
     ENDPOINT_DIMENSION,
-    SAGEMAKER,
     WITHOUT_CAPACITY,
 )
+from tokenmill.endpoints.base import SAGEMAKER_NAMESPACE
 
 if TYPE_CHECKING:
     from tokenmill.core.workload import Capacity
@@ -123,7 +123,7 @@ class BacklogScaling(Construct):
                 scale_in_cooldown=self.policy.scale_in_cooldown_seconds,
                 scale_out_cooldown=self.policy.scale_out_cooldown_seconds,
                 customized_metric_specification=cfn.CustomizedMetricSpecificationProperty(
-                    namespace=SAGEMAKER,
+                    namespace=SAGEMAKER_NAMESPACE,
                     metric_name=BACKLOG_PER_INSTANCE,
                     dimensions=[cfn.MetricDimensionProperty(name=ENDPOINT_DIMENSION, value=endpoint_name)],
                     statistic="Average",
@@ -155,7 +155,7 @@ class BacklogScaling(Construct):
             self,
             "WakeUpAlarm",
             alarm_description="Requests wait and there is no instance; one is being started",
-            namespace=SAGEMAKER,
+            namespace=SAGEMAKER_NAMESPACE,
             metric_name=WITHOUT_CAPACITY,
             dimensions=[cloudwatch.CfnAlarm.DimensionProperty(name=ENDPOINT_DIMENSION, value=endpoint_name)],
             statistic="Maximum",

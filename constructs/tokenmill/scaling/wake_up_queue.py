@@ -12,6 +12,7 @@ from constructs import Construct
 
 from tokenmill.core.errors import TokenmillError
 from tokenmill.security import FunctionEntry, RuntimeFunction, actions
+from tokenmill.security.acknowledge import acknowledge_resources
 from tokenmill.security.bucket import private_bucket
 from tokenmill.security.hosting import FunctionHosting
 from tokenmill_runtime.functions import WAKE_UP_QUEUE
@@ -164,6 +165,8 @@ class WakeUpQueue(Construct):
             (actions.ANSWERS_LIST, [self.answers.bucket_arn]),
         ):
             role.add_to_policy(iam.PolicyStatement(actions=list(granted), resources=resources))
+        reason = "Answers are named by their requests, so the function keeps every object of two folders."
+        acknowledge_resources(role, dict.fromkeys(self._objects(), reason))
         for key in {self._key, self.answers.encryption_key} - {None}:
             if key is not None:
                 key.grant(role, *actions.OBJECT_KEY_WRITE)

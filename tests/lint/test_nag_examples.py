@@ -1,0 +1,62 @@
+"""Every example synthesizes as its reader would run it, and leaves no check unanswered."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tokenmill.lint import CheckState, lint_assembly
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+FOLDERS = sorted(path.parent.name for path in EXAMPLES.glob("*/app.py"))
+
+
+def synthesize(name: str, outdir: Path, **context: str) -> subprocess.CompletedProcess[str]:
+    """Run an example as the CDK CLI does, with the context of its cdk.json."""
+    flags = json.loads((EXAMPLES / name / "cdk.json").read_text(encoding="utf-8"))["context"]
+    environment = {
+        **os.environ,
+        "CDK_CONTEXT_JSON": json.dumps({**flags, **context}),
+        "CDK_OUTDIR": str(outdir),
+        "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "18,20",
+    }
+    return subprocess.run(
+        [sys.executable, "app.py"],
+        cwd=EXAMPLES / name, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_the_examples_are_those_of_the_documentation() -> None:
+    """A reader finds each, and none was forgotten."""
+    assert FOLDERS == [
+        "async_endpoint",
+        "batch_transform",
+        "blue_green",
+        "endpoint_only",
+        "gpu_fallback_pool",
+        "inf2_chat",
+        "lora_adapters",
+        "scale_to_zero",
+        "trn2_70b",
+    ]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_an_app_fits_on_a_page(name: str) -> None:
+    """At most 60 lines: what a user copies is what a user reads."""
+    assert len((EXAMPLES / name / "app.py").read_text(encoding="utf-8").splitlines()) <= 60
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_an_example_is_clean_under_every_check(name: str, tmp_path: Path) -> None:
+    """CloudFormation validation, five packs, cfn-lint and checkov ran, and none has a finding."""
+    done = synthesize(name, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = lint_assembly(tmp_path)
+    assert found.findings == ()
+    assert {check.state for check in found.checks} == {CheckState.CLEAN}
