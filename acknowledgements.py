@@ -25,7 +25,7 @@ def acknowledge_findings(stack: ChatStack) -> None:
     Args:
         stack: The stack.
     """
-    functions = (stack.gateway.handler, stack.gateway.authorizer_handler, stack.heartbeat.handler)
+    functions = _functions(stack)
     roles: list[IConstruct] = [function.role for function in functions]
     if stack.endpoint is not None:
         roles.append(stack.endpoint.role)
@@ -48,6 +48,12 @@ def acknowledge_findings(stack: ChatStack) -> None:
     _dead_letters(stack)
     _amazon_keys(stack)
     _data(stack)
+
+
+def _functions(stack: ChatStack) -> list[RuntimeFunction]:
+    functions = [stack.gateway.handler, stack.gateway.authorizer_handler, stack.heartbeat.handler]
+    guard = None if stack.endpoint is None else stack.endpoint.deployment
+    return functions if guard is None else [*functions, guard.handler]
 
 
 def _warnings(stack: ChatStack) -> None:
@@ -133,12 +139,19 @@ def _dead_letters(stack: ChatStack) -> None:
     beat = "A missed heartbeat is worthless a minute later, and the NoCopies alarm tells of several."
     acknowledge(stack.heartbeat.handler.function, *rules, reason=beat)
     acknowledge(stack.heartbeat.rule, "Serverless-EventBusDLQ", reason=beat)
+    guard = None if stack.endpoint is None else stack.endpoint.deployment
+    if guard is None:
+        return
+    lost = (
+        "A request of CloudFormation that is lost fails the deployment, and the next event of the stack "
+        "resumes what a lost one left suspended."
+    )
+    acknowledge(guard.handler.function, *rules, reason=lost)
+    acknowledge(guard.rule, "Serverless-EventBusDLQ", reason=lost)
 
 
 def _amazon_keys(stack: ChatStack) -> None:
-    gateway = stack.gateway
-    groups = (gateway.handler, gateway.authorizer_handler, stack.heartbeat.handler)
-    for group in (*(function.log_group for function in groups), gateway.access_log):
+    for group in (*(function.log_group for function in _functions(stack)), stack.gateway.access_log):
         _in_packs(
             group,
             "CloudWatchLogGroupEncrypted",
@@ -189,8 +202,7 @@ def _own_network(stack: ChatStack) -> None:
         "Serverless-SQSRedrivePolicy",
         reason="This queue is itself where undeliverable events of the stack go.",
     )
-    functions = (stack.gateway.handler, stack.gateway.authorizer_handler, stack.heartbeat.handler)
-    roles: list[IConstruct] = [function.role for function in functions]
+    roles: list[IConstruct] = [function.role for function in _functions(stack)]
     if stack.endpoint is not None:
         roles.append(stack.endpoint.role)
     for role in roles:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from botocore.model import OperationModel, ServiceModel, Shape
 
 # Name in the signature -> botocore's service.
-SIGNING_NAMES = {"servicequotas": "service-quotas", "monitoring": "cloudwatch"}
+SIGNING_NAMES = {"servicequotas": "service-quotas", "monitoring": "cloudwatch", "states": "stepfunctions"}
 ACCOUNT = "123456789012"
 
 

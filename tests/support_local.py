@@ -71,6 +71,9 @@ class FakeFleet:
     def stop(self, key: str) -> None:
         self.running.pop(key, None)
 
+    def promote(self, key: str, onto: str) -> None:
+        self.running[onto] = self.running.pop(key)
+
     def url(self, key: str) -> str | None:
         return f"http://127.0.0.1:9/{key}" if key in self.running else None
 

@@ -12,10 +12,14 @@ if TYPE_CHECKING:
     from tokenmill.batch import AsyncFanOut as AsyncFanOut
     from tokenmill.batch import BatchTransform as BatchTransform
     from tokenmill.core.engine_options import EngineOptions as EngineOptions
+    from tokenmill.core.engine_options import LoraSlots as LoraSlots
+    from tokenmill.core.engine_options import SpeculativeDraft as SpeculativeDraft
+    from tokenmill.core.engine_options import ToolCalling as ToolCalling
     from tokenmill.core.errors import NoPlanError as NoPlanError
     from tokenmill.core.errors import SettingsError as SettingsError
     from tokenmill.core.errors import TokenmillError as TokenmillError
     from tokenmill.core.instances import InstanceType as InstanceType
+    from tokenmill.core.instances import UnlistedInstance as UnlistedInstance
     from tokenmill.core.lora import Adapter as Adapter
     from tokenmill.core.model_spec import ModelSpec as ModelSpec
     from tokenmill.core.plan import Plan as Plan
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from tokenmill.endpoints import CompiledModel as CompiledModel
     from tokenmill.endpoints import EndpointHosting as EndpointHosting
     from tokenmill.endpoints import Fleet as Fleet
+    from tokenmill.endpoints import LlmAdapter as LlmAdapter
     from tokenmill.endpoints import LlmEndpoint as LlmEndpoint
     from tokenmill.endpoints import ModelMirror as ModelMirror
     from tokenmill.endpoints import ModelSource as ModelSource
@@ -63,7 +68,9 @@ _HOME = {
     "Heartbeat": "tokenmill.observability",
     "HeartbeatTarget": "tokenmill.observability",
     "InstanceType": "tokenmill.core.instances",
+    "LlmAdapter": "tokenmill.endpoints",
     "LlmEndpoint": "tokenmill.endpoints",
+    "LoraSlots": "tokenmill.core.engine_options",
     "ModelMirror": "tokenmill.endpoints",
     "ModelSource": "tokenmill.endpoints",
     "ModelSpec": "tokenmill.core.model_spec",
@@ -76,9 +83,12 @@ _HOME = {
     "ServingImage": "tokenmill.endpoints",
     "SettingsError": "tokenmill.core.errors",
     "Slo": "tokenmill.core.workload",
+    "SpeculativeDraft": "tokenmill.core.engine_options",
     "TokenScaling": "tokenmill.scaling",
     "TokenScalingPolicy": "tokenmill.scaling",
     "TokenmillError": "tokenmill.core.errors",
+    "ToolCalling": "tokenmill.core.engine_options",
+    "UnlistedInstance": "tokenmill.core.instances",
     "UpdatePolicy": "tokenmill.endpoints",
     "VariantEndpoint": "tokenmill.endpoints",
     "WakeUpQueue": "tokenmill.scaling",
@@ -102,7 +112,9 @@ __all__ = [
     "Heartbeat",
     "HeartbeatTarget",
     "InstanceType",
+    "LlmAdapter",
     "LlmEndpoint",
+    "LoraSlots",
     "ModelMirror",
     "ModelSource",
     "ModelSpec",
@@ -115,9 +127,12 @@ __all__ = [
     "ServingImage",
     "SettingsError",
     "Slo",
+    "SpeculativeDraft",
     "TokenScaling",
     "TokenScalingPolicy",
     "TokenmillError",
+    "ToolCalling",
+    "UnlistedInstance",
     "UpdatePolicy",
     "VariantEndpoint",
     "WakeUpQueue",

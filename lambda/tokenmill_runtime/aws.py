@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from botocore.config import Config
+    from mypy_boto3_application_autoscaling import ApplicationAutoScalingClient
     from mypy_boto3_bedrock_runtime import BedrockRuntimeClient
+    from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sagemaker import SageMakerClient
     from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
@@ -83,3 +86,51 @@ def sqs() -> SQSClient:
     import boto3
 
     return boto3.client("sqs", config=_config(read_timeout=25, attempts=4))
+
+
+@cache
+def codebuild() -> Any:
+    """Builds of container images and copies of models."""
+    import boto3
+
+    return boto3.client("codebuild", config=_config(read_timeout=10, attempts=4))
+
+
+@cache
+def logs() -> CloudWatchLogsClient:
+    """What builds and containers wrote."""
+    import boto3
+
+    return boto3.client("logs", config=_config(read_timeout=10, attempts=3))
+
+
+@cache
+def application_auto_scaling() -> ApplicationAutoScalingClient:
+    """Scalable targets of endpoints and components."""
+    import boto3
+
+    return boto3.client("application-autoscaling", config=_config(read_timeout=10, attempts=3))
+
+
+@cache
+def cloudformation() -> CloudFormationClient:
+    """The stack that a function belongs to."""
+    import boto3
+
+    return boto3.client("cloudformation", config=_config(read_timeout=10, attempts=3))
+
+
+@cache
+def sagemaker_smoke() -> SageMakerRuntimeClient:
+    """Smoke prompts: SageMaker ends an invocation after 60 s (AWS page "Model Hosting FAQs")."""
+    import boto3
+
+    return boto3.client("sagemaker-runtime", config=_config(read_timeout=65, attempts=1))
+
+
+@cache
+def ecr() -> Any:
+    """The images of a repository."""
+    import boto3
+
+    return boto3.client("ecr", config=_config(read_timeout=10, attempts=4))

@@ -63,3 +63,40 @@ WAKE_UP_QUEUE: Final = FunctionParts(
         "aws.py",
     ),
 )
+
+BUILD_RUN: Final = FunctionParts(
+    handler="tokenmill_runtime.build_run.handler",
+    parts=("build_run.py", "custom_resource.py", "aws.py"),
+)
+
+COMPILED_MODEL: Final = FunctionParts(
+    handler="tokenmill_runtime.compiled_model.handler",
+    parts=("compiled_model.py", "compiled_artifact.py", "custom_resource.py", "aws.py"),
+)
+
+BATCH_FAN_OUT: Final = FunctionParts(
+    handler="tokenmill_runtime.batch_fan_out.handler",
+    parts=(
+        "batch_collate.py",
+        "batch_fan_out.py",
+        "batch_ledger.py",
+        "batch_objects.py",
+        "batch_plan.py",
+        "batch_run.py",
+        "batch_shard.py",
+        "clock.py",
+        "aws.py",
+    ),
+)
+
+DEPLOYMENT: Final = FunctionParts(
+    handler="tokenmill_runtime.deployment.handler",
+    parts=(
+        "deployment.py",
+        "deployment_check.py",
+        "deployment_fleet.py",
+        "deployment_services.py",
+        "custom_resource.py",
+        "aws.py",
+    ),
+)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from tokenmill_runtime.aws import sagemaker
@@ -19,6 +20,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HEARTBEAT_VARIABLE: Final = "TOKENMILL_HEARTBEAT"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What is published for: a component with copies, an endpoint with instances, or neither (Bedrock)."""
+
+    target: str
+    component: str | None = None
+    endpoint: str | None = None
+
+    @property
+    def name(self) -> str | None:
+        """What is counted."""
+        return self.component or self.endpoint
 
 
 class HeartbeatError(RuntimeError):
@@ -35,17 +50,17 @@ def handler(event: object, context: object) -> None:
     ValueError when the environment document is not of its form.
     """
     targets = read_targets(os.environ)
-    for target, _ in targets:
-        _publish({TOKEN_WORK: 0, REQUESTS: 0}, target)
+    for item in targets:
+        _publish({TOKEN_WORK: 0, REQUESTS: 0}, item.target)
     failures = []
-    for target, component in targets:
-        if component is None:
+    for item in targets:
+        if item.name is None:
             continue
-        copies = _copies(component)
+        copies = _copies(item)
         if isinstance(copies, int):
-            _publish({COPIES: copies}, target)
+            _publish({COPIES: copies}, item.target)
         else:
-            failures.append(f"{component}: {copies}")
+            failures.append(f"{item.name}: {copies}")
     if failures:
         raise HeartbeatError("the copies could not be read of " + "; ".join(failures))
 
@@ -54,11 +69,11 @@ def _publish(values: Mapping[str, float], target: str) -> None:
     print(emf_line(values, target=target, publisher="heartbeat", timestamp=time.time()), flush=True)
 
 
-def read_targets(environment: Mapping[str, str]) -> list[tuple[str, str | None]]:
-    """The targets to publish for, each with its inference component if it has one.
+def read_targets(environment: Mapping[str, str]) -> list[Target]:
+    """The targets to publish for, each with its inference component or its endpoint if it has one.
 
-    Form: ``{"targets": [{"target": ..., "component": name or null}]}``. Raises ValueError naming what is
-    wrong.
+    Form: ``{"targets": [{"target": ..., "component": name or null, "endpoint": name or null}]}``. Raises
+    ValueError naming what is wrong.
     """
     text = environment.get(HEARTBEAT_VARIABLE)
     if text is None:
@@ -70,19 +85,24 @@ def read_targets(environment: Mapping[str, str]) -> list[tuple[str, str | None]]
         raise ValueError(f"{HEARTBEAT_VARIABLE} must be {form}, got {text!r}") from error
 
 
-def _target(item: dict[str, object]) -> tuple[str, str | None]:
-    target, component = item["target"], item["component"]
-    if not isinstance(target, str) or not target or not isinstance(component, str | None):
-        raise ValueError("target must be a text and component a text or null")
-    return target, component
+def _target(item: dict[str, object]) -> Target:
+    target, component, endpoint = item["target"], item["component"], item.get("endpoint")
+    if not isinstance(component, str | None) or not isinstance(endpoint, str | None):
+        raise ValueError("component and endpoint must be a text or null")
+    if not isinstance(target, str) or not target:
+        raise ValueError("target must be a text")
+    return Target(target=target, component=component, endpoint=endpoint)
 
 
-def _copies(component: str) -> int | str:
-    """The component's copies in service, or why they could not be read."""
+def _copies(item: Target) -> int | str:
+    """The component's copies or the endpoint's instances in service, or why they could not be read."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        found = sagemaker().describe_inference_component(InferenceComponentName=component)
+        if item.component is not None:
+            described = sagemaker().describe_inference_component(InferenceComponentName=item.component)
+            return described.get("RuntimeConfig", {}).get("CurrentCopyCount", 0)
+        found = sagemaker().describe_endpoint(EndpointName=str(item.endpoint))
     except (BotoCoreError, ClientError) as error:
         return str(error)
-    return found.get("RuntimeConfig", {}).get("CurrentCopyCount", 0)
+    return sum(variant.get("CurrentInstanceCount", 0) for variant in found.get("ProductionVariants", []))

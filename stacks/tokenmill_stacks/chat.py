@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
 
     from tokenmill.core.plan import Plan
     from tokenmill.core.settings import StackSettings
-    from tokenmill.endpoints import LlmEndpoint
+    from tokenmill.endpoints import LlmEndpoint, ModelSource
+    from tokenmill.security import FunctionHosting
 
 BEDROCK_ANSWER_ROOM = 4
+GUARD_CONCURRENCY = 2
 
 
 class ChatStack(cdk.Stack):
@@ -48,7 +51,7 @@ class ChatStack(cdk.Stack):
         env: Account and region.
         alarm_topic: Who alarms tell; the compliance profile makes a topic otherwise.
         runtime_dependencies: A layer instead of the gateway's vendored libraries.
-        hugging_face_token: Token for gated models.
+        source: Where SageMaker's weights and image come from; the Hugging Face Hub otherwise.
         vpc: The network of functions; the compliance profile makes one otherwise.
 
     Raises:
@@ -65,7 +68,7 @@ class ChatStack(cdk.Stack):
         env: cdk.Environment | None = None,
         alarm_topic: sns.ITopic | None = None,
         runtime_dependencies: lambda_.ILayerVersion | None = None,
-        hugging_face_token: cdk.SecretValue | None = None,
+        source: ModelSource | None = None,
         vpc: ec2.IVpc | None = None,
     ) -> None:
         _check(settings, plan)
@@ -75,9 +78,7 @@ class ChatStack(cdk.Stack):
         surroundings = self._surroundings(alarm_topic, vpc)
         self.endpoint: LlmEndpoint | None = None
         self.model = (
-            self._bedrock_model()
-            if plan is None
-            else self._sagemaker_model(plan, surroundings, hugging_face_token)
+            self._bedrock_model() if plan is None else self._sagemaker_model(plan, surroundings, source)
         )
         key, kept = surroundings.encryption_key, surroundings.removal_policy
         self.api_keys = ApiKeyTable(self, "ApiKeys", encryption_key=key, removal_policy=kept)
@@ -117,9 +118,9 @@ class ChatStack(cdk.Stack):
         self.backup_plan = back_up(self, key, [self.api_keys.table, self.conversations.table])
 
     def _sagemaker_model(
-        self, plan: Plan, surroundings: Surroundings, hugging_face_token: cdk.SecretValue | None
+        self, plan: Plan, surroundings: Surroundings, source: ModelSource | None
     ) -> ServedModel:
-        from tokenmill.endpoints import LlmEndpoint, Serving
+        from tokenmill.endpoints import EndpointHosting, LlmEndpoint, Serving
         from tokenmill.scaling import TokenScaling
 
         chosen = plan.chosen
@@ -128,9 +129,12 @@ class ChatStack(cdk.Stack):
             self,
             "Endpoint",
             plan=plan,
-            network=surroundings.endpoint_network,
-            encryption_key=None if local_nvme else surroundings.encryption_key,
-            hugging_face_token=hugging_face_token,
+            source=source,
+            hosting=EndpointHosting(
+                network=surroundings.endpoint_network,
+                encryption_key=None if local_nvme else surroundings.encryption_key,
+                functions=_guard_hosting(surroundings.hosting),
+            ),
         )
         if chosen.capacity.minimum != chosen.capacity.maximum:
             self.scaling = TokenScaling.from_plan(self, "Scaling", endpoint=self.endpoint, plan=plan)
@@ -177,6 +181,13 @@ class ChatStack(cdk.Stack):
             outputs["ComponentName"] = self.endpoint.component_name
         for key, value in outputs.items():
             cdk.CfnOutput(self, key, value=value)
+
+
+def _guard_hosting(hosting: FunctionHosting) -> FunctionHosting:
+    """Return where the guard of deployments runs: one deployment at a time, and an event beside it."""
+    if hosting.reserved_concurrency is None:
+        return hosting
+    return replace(hosting, reserved_concurrency=GUARD_CONCURRENCY)
 
 
 def _check(settings: StackSettings, plan: Plan | None) -> None:

@@ -26,21 +26,24 @@ if TYPE_CHECKING:
 ENGINE = "Initializing a V1 LLM engine (v0.20.2) with config: "
 STARTED = {
     "lmi-fp8": ENGINE + "pipeline_parallel_size=1, quantization=fp8, enforce_eager=False",
-    "lmi-pipeline": ENGINE + "pipeline_parallel_size=2, quantization=None",
+    "vllm-pipeline": ENGINE + "pipeline_parallel_size=2, quantization=None",
     "lmi-experts": "[EP Rank 0/4] Expert parallelism is enabled. Local/global number of experts: 32/128.",
 }
 PASSED_OVER = ENGINE + "pipeline_parallel_size=1, quantization=None"
 ASKED = {
     "lmi-fp8": {"OPTION_QUANTIZE": "fp8", "OPTION_TENSOR_PARALLEL_DEGREE": "1"},
-    "lmi-pipeline": {"OPTION_PIPELINE_PARALLEL_DEGREE": "2", "OPTION_TENSOR_PARALLEL_DEGREE": "1"},
+    "vllm-pipeline": {
+        "SM_VLLM_PIPELINE_PARALLEL_SIZE": "2",
+        "SM_VLLM_TENSOR_PARALLEL_SIZE": "1",
+    },
     "lmi-experts": {
         "OPTION_ENABLE_EXPERT_PARALLEL": "true",
         "OPTION_TENSOR_PARALLEL_DEGREE": "4",
         "HF_MODEL_ID": gpu_lines.EXPERT_MODEL,
     },
 }
-DEVICES = {"lmi-fp8": 1, "lmi-pipeline": 2, "lmi-experts": 4}
-COMPONENT = {"lmi-fp8": "fp8", "lmi-pipeline": "pipeline", "lmi-experts": "experts"}
+DEVICES = {"lmi-fp8": 1, "vllm-pipeline": 2, "lmi-experts": 4}
+COMPONENT = {"lmi-fp8": "fp8", "vllm-pipeline": "pipeline", "lmi-experts": "experts"}
 
 
 @pytest.fixture(autouse=True)
@@ -108,9 +111,9 @@ def test_an_option_holds_when_the_server_answers_and_its_log_shows_it(
     ("line", "log", "verdict"),
     [
         ("lmi-fp8", PASSED_OVER, Verdict.FAILS),
-        ("lmi-pipeline", PASSED_OVER, Verdict.FAILS),
+        ("vllm-pipeline", PASSED_OVER, Verdict.FAILS),
         ("lmi-fp8", "serving", Verdict.UNCLEAR),
-        ("lmi-pipeline", "serving", Verdict.UNCLEAR),
+        ("vllm-pipeline", "serving", Verdict.UNCLEAR),
         ("lmi-experts", PASSED_OVER, Verdict.UNCLEAR),
     ],
 )
@@ -124,10 +127,10 @@ def test_a_server_that_serves_without_the_option_fails_the_line_where_its_log_sa
 @pytest.mark.parametrize(
     ("line", "error", "verdict"),
     [
-        ("lmi-pipeline", "ValueError: Pipeline parallelism is not supported", Verdict.FAILS),
+        ("vllm-pipeline", "ValueError: Pipeline parallelism is not supported", Verdict.FAILS),
         ("lmi-fp8", "ValueError: unknown quantization method", Verdict.FAILS),
         ("lmi-experts", "Error: not divisible by weight quantization block_n = 128", Verdict.FAILS),
-        ("lmi-pipeline", "Error: the CUDA driver is too old", Verdict.UNCLEAR),
+        ("vllm-pipeline", "Error: the CUDA driver is too old", Verdict.UNCLEAR),
         ("lmi-experts", "Error: No space left on device", Verdict.UNCLEAR),
     ],
 )
@@ -309,14 +312,15 @@ def test_copies_are_packed_without_stages_where_stages_do_not_start(
     Copies(resources, room=2)
     resources.status["pipeline"] = "Failed"
     logging(resources, "Error: pipeline parallelism is not supported")
-    result = probe(tmp_path, "lmi-pipeline", "copies-packed")
+    result = probe(tmp_path, "vllm-pipeline", "copies-packed")
     assert {piece.line: piece.verdict for piece in result.evidence} == {
-        "lmi-pipeline": Verdict.FAILS,
+        "vllm-pipeline": Verdict.FAILS,
         "copies-packed": Verdict.HOLDS,
     }
     staged, whole = (p["Specification"]["Container"]["Environment"] for p in created(resources))
-    assert "OPTION_PIPELINE_PARALLEL_DEGREE" not in whole
-    assert (staged["OPTION_TENSOR_PARALLEL_DEGREE"], whole["OPTION_TENSOR_PARALLEL_DEGREE"]) == ("1", "2")
+    assert (staged["SM_VLLM_PIPELINE_PARALLEL_SIZE"], staged["SM_VLLM_TENSOR_PARALLEL_SIZE"]) == ("2", "1")
+    assert whole["OPTION_TENSOR_PARALLEL_DEGREE"] == "2"
+    assert not [name for name in whole if "PIPELINE" in name]
 
 
 def test_copies_that_do_not_start_or_do_not_settle_say_nothing_about_packing(

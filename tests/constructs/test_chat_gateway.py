@@ -102,7 +102,8 @@ def test_the_function_reads_the_document_that_the_construct_renders(prod: dict[s
     config = GatewayConfig.from_environment({"TOKENMILL_GATEWAY": text})
     (model,) = config.models
     assert (model.name, model.backend, model.context_tokens) == ("Qwen/Qwen3-8B", "sagemaker", 8192)
-    assert (model.target, model.endpoint, model.component) == ("resolved", "resolved", "resolved")
+    name = only(prod, "AWS::SageMaker::InferenceComponent")["Properties"]["InferenceComponentName"]
+    assert (model.target, model.endpoint, model.component) == (name, "resolved", "resolved")
     assert model.token_work == WORK
     assert (config.plan_hash, config.conversation_table) == (plan().hash, "resolved")
 

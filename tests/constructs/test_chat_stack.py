@@ -51,8 +51,8 @@ def test_the_outputs_are_a_contract(prod: dict[str, Any], bedrock: dict[str, Any
 
 
 def test_nothing_has_a_physical_name_that_two_stacks_could_share(prod: dict[str, Any]) -> None:
-    """Five types must be named; four names count inside their API, role or target only, and the component's
-    is made of the stack's name and its path."""
+    """Six types are named; four names count inside their API, role or target only, and those of endpoint and
+    component are made of the stack's name and their path."""
     named = {
         resource["Type"]
         for resource in prod["Resources"].values()
@@ -64,6 +64,7 @@ def test_nothing_has_a_physical_name_that_two_stacks_could_share(prod: dict[str,
         "AWS::ApiGateway::RestApi",
         "AWS::ApplicationAutoScaling::ScalingPolicy",
         "AWS::IAM::Policy",
+        "AWS::SageMaker::Endpoint",
         "AWS::SageMaker::InferenceComponent",
     }
 

@@ -16,14 +16,19 @@ from support_stack import chat_stack
 from tokenmill.gateway.layer import LAYER_FOLDER
 from tokenmill.security import FunctionHosting
 from tokenmill.security.code import runtime_code
-from tokenmill_runtime.functions import AUTHORIZER, GATEWAY, HEARTBEAT, FunctionParts
+from tokenmill_runtime.functions import AUTHORIZER, DEPLOYMENT, GATEWAY, HEARTBEAT, FunctionParts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 PACKAGE = "tokenmill_runtime"
-HANDLERS = {"Gateway/Function": GATEWAY, "Gateway/Authorizer": AUTHORIZER, "Heartbeat/Function": HEARTBEAT}
+HANDLERS = {
+    "Gateway/Function": GATEWAY,
+    "Gateway/Authorizer": AUTHORIZER,
+    "Heartbeat/Function": HEARTBEAT,
+    "Endpoint/Deployment/Function": DEPLOYMENT,
+}
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,20 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_secretsmanager as secretsmanager
 
 from support_stack import ENGINE, REGION, candidate, make_app, of_type, only, plan, statements, template_of
 from tokenmill.core.errors import NoPlanError, TokenmillError
 from tokenmill.core.images import image
 from tokenmill.core.workload import Capacity
-from tokenmill.endpoints import EndpointNetwork, LlmEndpoint, Serving
+from tokenmill.endpoints import (
+    EndpointHosting,
+    EndpointNetwork,
+    LlmEndpoint,
+    ModelSource,
+    Serving,
+    UpdatePolicy,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +40,7 @@ SERVING = Serving(
     context_tokens=8192,
 )
 ON_GPU = replace(SERVING, instance_type="ml.g6e.xlarge", tensor_parallel=1)
+BARE = UpdatePolicy.unguarded()
 COMPONENT = "AWS::SageMaker::InferenceComponent"
 CONFIG = "AWS::SageMaker::EndpointConfig"
 
@@ -61,7 +70,7 @@ def test_instances_follow_the_copies(prod: dict[str, Any]) -> None:
 def test_the_host_image_is_the_one_of_the_serving_image(prod: dict[str, Any], stack: cdk.Stack) -> None:
     """A driver mismatch is what an endpoint without AMI version runs into."""
     assert variant(prod)["InferenceAmiVersion"] == "al2-ami-sagemaker-inference-neuron-2"
-    LlmEndpoint(stack, "Llm", serving=ON_GPU, capacity=TWO)
+    LlmEndpoint(stack, "Llm", serving=ON_GPU, capacity=TWO, update=BARE)
     assert variant(template_of(stack))["InferenceAmiVersion"] == "al2023-ami-sagemaker-inference-gpu-4-1"
 
 
@@ -84,7 +93,7 @@ def test_neuron_gets_an_hour_to_start_and_a_gpu_half_of_it(prod: dict[str, Any],
     keys = ("ContainerStartupHealthCheckTimeoutInSeconds", "ModelDataDownloadTimeoutInSeconds")
     startup = only(prod, COMPONENT)["Properties"]["Specification"]["StartupParameters"]
     assert [variant(prod)[key] for key in keys] == [startup[key] for key in keys] == [3600, 3600]
-    LlmEndpoint(stack, "Llm", serving=ON_GPU, capacity=TWO)
+    LlmEndpoint(stack, "Llm", serving=ON_GPU, capacity=TWO, update=BARE)
     assert variant(template_of(stack))[keys[0]] == 1800
 
 
@@ -107,7 +116,7 @@ def test_two_copies_roll_and_one_does_not(prod: dict[str, Any], stack: cdk.Stack
     """A batch is 5 to 50 percent of the copies, which one copy cannot be."""
     policy = only(prod, COMPONENT)["Properties"]["DeploymentConfig"]["RollingUpdatePolicy"]
     assert policy["MaximumBatchSize"] == {"Type": "CAPACITY_PERCENT", "Value": 50}
-    LlmEndpoint(stack, "Llm", serving=SERVING, capacity=ONE)
+    LlmEndpoint(stack, "Llm", serving=SERVING, capacity=ONE, update=BARE)
     assert "DeploymentConfig" not in only(template_of(stack), COMPONENT)["Properties"]
 
 
@@ -116,7 +125,7 @@ def test_the_component_s_name_reads_the_same_in_its_arn(prod: dict[str, Any], tm
     name = only(prod, COMPONENT)["Properties"]["InferenceComponentName"]
     assert re.fullmatch(r"tokenmillchat-endpoint-[0-9a-f]{8}", name)
     other = cdk.Stack(make_app(tmp_path), "Other" + "Stack" * 20, env=cdk.Environment(region=REGION))
-    LlmEndpoint(other, "Llm", serving=SERVING, capacity=TWO)
+    LlmEndpoint(other, "Llm", serving=SERVING, capacity=TWO, update=BARE)
     long = only(template_of(other), COMPONENT)["Properties"]["InferenceComponentName"]
     assert len(long) <= 63
     assert re.fullmatch(r"[a-z0-9](-*[a-z0-9])*", long)
@@ -171,7 +180,7 @@ def test_the_configuration_waits_for_the_role_s_policy(prod: dict[str, Any]) -> 
 
 def test_an_unknown_region_becomes_a_mapping(agnostic: cdk.Stack) -> None:
     """The registry's account differs by region, so the template looks it up at deployment."""
-    LlmEndpoint(agnostic, "Llm", serving=SERVING, capacity=TWO)
+    LlmEndpoint(agnostic, "Llm", serving=SERVING, capacity=TWO, update=BARE)
     template = template_of(agnostic)
     (mapping,) = template["Mappings"].values()
     assert mapping["us-west-2"] == {"account": "763104351884"}
@@ -182,7 +191,8 @@ def test_an_unknown_region_becomes_a_mapping(agnostic: cdk.Stack) -> None:
 
 def test_a_key_encrypts_the_volumes_where_there_is_no_local_storage(stack: cdk.Stack) -> None:
     """Inferentia2 hosts have EBS volumes only, and the role may use the key."""
-    LlmEndpoint(stack, "Llm", serving=SERVING, capacity=TWO, encryption_key=kms.Key(stack, "Key"))
+    hosting = EndpointHosting(encryption_key=kms.Key(stack, "Key"))
+    LlmEndpoint(stack, "Llm", serving=SERVING, capacity=TWO, update=BARE, hosting=hosting)
     template = template_of(stack)
     assert only(template, CONFIG)["Properties"]["KmsKeyId"] == {"Fn::GetAtt": ["Key961B73FD", "Arn"]}
     assert any("kms:CreateGrant" in found["Action"] for found in statements(template, "LlmRole"))
@@ -190,12 +200,14 @@ def test_a_key_encrypts_the_volumes_where_there_is_no_local_storage(stack: cdk.S
 
 def test_a_token_for_gated_models_is_a_dynamic_reference(stack: cdk.Stack) -> None:
     """The secret's value is in no template."""
-    token = cdk.SecretValue.secrets_manager("hugging-face")
-    LlmEndpoint(stack, "Llm", serving=SERVING, capacity=TWO, hugging_face_token=token)
+    secret = secretsmanager.Secret.from_secret_name_v2(stack, "Token", "hugging-face")
+    source = ModelSource.hugging_face(token=secret)
+    LlmEndpoint(stack, "Llm", serving=SERVING, capacity=TWO, source=source, update=BARE)
     environment = only(template_of(stack), COMPONENT)["Properties"]["Specification"]["Container"][
         "Environment"
     ]
-    assert environment["HF_TOKEN"] == "{{resolve:secretsmanager:hugging-face:SecretString:::}}"
+    assert "{{resolve:secretsmanager:" in str(environment["HF_TOKEN"])
+    assert "hugging-face" in str(environment["HF_TOKEN"])
 
 
 def test_containers_join_a_vpc(stack: cdk.Stack) -> None:
@@ -203,7 +215,8 @@ def test_containers_join_a_vpc(stack: cdk.Stack) -> None:
     vpc = ec2.Vpc(stack, "Vpc", availability_zones=["us-east-1a"], restrict_default_security_group=False)
     group = ec2.SecurityGroup(stack, "Group", vpc=vpc)
     network = EndpointNetwork.of(vpc, security_groups=(group,))
-    LlmEndpoint(stack, "Llm", serving=SERVING, capacity=TWO, network=network)
+    hosting = EndpointHosting(network=network)
+    LlmEndpoint(stack, "Llm", serving=SERVING, capacity=TWO, update=BARE, hosting=hosting)
     template = template_of(stack)
     placed = only(template, CONFIG)["Properties"]["VpcConfig"]
     assert placed["SecurityGroupIds"] == [{"Fn::GetAtt": ["GroupC77FDACD", "GroupId"]}]
@@ -229,7 +242,8 @@ def test_fails_on_a_network_that_sagemaker_refuses(
 def test_a_given_role_is_used_as_it_is(stack: cdk.Stack) -> None:
     """No policy is added to somebody else's role."""
     role = iam.Role.from_role_arn(stack, "Given", "arn:aws:iam::123456789012:role/serving", mutable=False)
-    LlmEndpoint(stack, "Llm", serving=SERVING, capacity=TWO, role=role)
+    hosting = EndpointHosting(role=role)
+    LlmEndpoint(stack, "Llm", serving=SERVING, capacity=TWO, update=BARE, hosting=hosting)
     template = template_of(stack)
     assert (
         only(template, CONFIG)["Properties"]["ExecutionRoleArn"] == "arn:aws:iam::123456789012:role/serving"
@@ -243,13 +257,13 @@ def test_customize_changes_the_l1_resources_last(stack: cdk.Stack) -> None:
     def reserve(endpoint: LlmEndpoint) -> None:
         endpoint.endpoint_config.add_property_override("ProductionVariants.0.EnableSSMAccess", True)
 
-    LlmEndpoint(stack, "Llm", serving=SERVING, capacity=TWO, customize=reserve)
+    LlmEndpoint(stack, "Llm", serving=SERVING, capacity=TWO, update=BARE, customize=reserve)
     assert variant(template_of(stack))["EnableSSMAccess"] is True
 
 
 def test_grant_invoke_covers_endpoint_and_component_streamed_or_not(stack: cdk.Stack) -> None:
     """SageMaker checks the endpoint, and the component where a call names one."""
-    endpoint = LlmEndpoint(stack, "Llm", serving=SERVING, capacity=TWO)
+    endpoint = LlmEndpoint(stack, "Llm", serving=SERVING, capacity=TWO, update=BARE)
     caller = iam.Role(stack, "Caller", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
     endpoint.grant_invoke(caller).assert_success()
     template = template_of(stack)
@@ -261,7 +275,7 @@ def test_grant_invoke_covers_endpoint_and_component_streamed_or_not(stack: cdk.S
 
 def test_an_endpoint_can_be_granted_things(stack: cdk.Stack) -> None:
     """Its containers' role is the principal."""
-    endpoint = LlmEndpoint(stack, "Llm", serving=SERVING, capacity=TWO)
+    endpoint = LlmEndpoint(stack, "Llm", serving=SERVING, capacity=TWO, update=BARE)
     s3.Bucket(stack, "Bucket").grant_read(endpoint)
     assert any("s3:GetObject*" in found["Action"] for found in statements(template_of(stack), "LlmRole"))
 
@@ -317,7 +331,7 @@ def test_fails_when_a_key_is_given_for_local_storage(stack: cdk.Stack) -> None:
     """SageMaker refuses such a configuration after minutes; this is said at once."""
     key = kms.Key(stack, "Key")
     with pytest.raises(TokenmillError) as caught:
-        LlmEndpoint(stack, "Llm", serving=ON_GPU, capacity=TWO, encryption_key=key)
+        LlmEndpoint(stack, "Llm", serving=ON_GPU, capacity=TWO, hosting=EndpointHosting(encryption_key=key))
     assert str(caught.value) == (
         "encryption_key is given, but ml.g6e.xlarge has local NVMe storage, which its hardware encrypts and "
         "for which SageMaker refuses a key; leave encryption_key out for this instance type"
@@ -335,11 +349,66 @@ def test_fails_from_a_plan_without_candidate(stack: cdk.Stack) -> None:
 def test_a_plan_and_its_keywords_make_the_same_template(stack: cdk.Stack) -> None:
     """from_plan only maps fields to keywords."""
     made = plan(candidate(capacity=ONE))
-    LlmEndpoint.from_plan(stack, "A", plan=made)
-    LlmEndpoint(stack, "B", serving=Serving.from_plan(made), capacity=ONE)
+    LlmEndpoint.from_plan(stack, "A", plan=made, update=BARE)
+    LlmEndpoint(stack, "B", serving=Serving.from_plan(made), capacity=ONE, update=BARE)
     names = {"EndpointName": None, "InferenceComponentName": None}
     planned, spelled = (
         {**found["Properties"], **names, "Metadata": found["Metadata"]}
         for found in of_type(template_of(stack), COMPONENT).values()
     )
     assert planned == spelled
+
+
+def test_a_guard_keeps_the_copies_and_checks_what_runs(prod: dict[str, Any]) -> None:
+    """Before the component a hold gives the copies that run, after it a release compares; one function."""
+    (hold,) = of_type(prod, "Custom::TokenmillHold")
+    release = only(prod, "Custom::TokenmillRelease")
+    component = only(prod, COMPONENT)
+    assert component["Properties"]["RuntimeConfig"]["CopyCount"] == {"Fn::GetAtt": [hold, "Copies"]}
+    assert hold in component["DependsOn"]
+    assert next(iter(of_type(prod, COMPONENT))) in release["DependsOn"]
+    assert release["Properties"]["Component"] == component["Properties"]["InferenceComponentName"]
+    assert only(prod, "AWS::SageMaker::Endpoint")["Properties"]["RetainAllVariantProperties"] is True
+
+
+def test_the_guard_is_called_when_the_component_changes(tmp_path: Path) -> None:
+    """CloudFormation calls a custom resource only when a property of it changes."""
+    watched = []
+    for number, tokens in enumerate((8192, 4096)):
+        stack = cdk.Stack(make_app(tmp_path / str(number)), "test", env=cdk.Environment(region=REGION))
+        LlmEndpoint(stack, "Llm", serving=replace(SERVING, context_tokens=tokens), capacity=TWO)
+        watched.append(only(template_of(stack), "Custom::TokenmillHold")["Properties"]["Watched"])
+    assert watched[0] != watched[1]
+
+
+def test_without_a_guard_there_is_no_function(stack: cdk.Stack) -> None:
+    """Who does not want it gets what CloudFormation does by itself."""
+    endpoint = LlmEndpoint(stack, "Llm", serving=SERVING, capacity=TWO, update=BARE)
+    template = template_of(stack)
+    assert of_type(template, "AWS::Lambda::Function") == {}
+    assert only(template, COMPONENT)["Properties"]["RuntimeConfig"] == {"CopyCount": 2}
+    assert "RetainAllVariantProperties" not in only(template, "AWS::SageMaker::Endpoint")["Properties"]
+    assert endpoint.deployment is None
+
+
+def test_an_alarm_on_the_model_s_own_metrics_turns_an_update_back(stack: cdk.Stack) -> None:
+    """Its dimensions are plain names, so that the component may wait for the alarm."""
+    endpoint = LlmEndpoint(stack, "Llm", serving=SERVING, capacity=TWO, update=BARE)
+    alarm = endpoint.metric_model_errors().create_alarm(stack, "Errors", threshold=1, evaluation_periods=1)
+    endpoint.roll_back_on(alarm)
+    template = template_of(stack)
+    made = only(template, COMPONENT)["Properties"]
+    (watched,) = of_type(template, "AWS::CloudWatch::Alarm")
+    assert made["DeploymentConfig"]["AutoRollbackConfiguration"] == {
+        "Alarms": [{"AlarmName": {"Ref": watched}}]
+    }
+    dimensions = only(template, "AWS::CloudWatch::Alarm")["Properties"]["Dimensions"]
+    assert dimensions == [{"Name": "InferenceComponentName", "Value": made["InferenceComponentName"]}]
+
+
+def test_fails_to_turn_back_what_does_not_roll(stack: cdk.Stack) -> None:
+    """SageMaker watches alarms in rolling updates only."""
+    endpoint = LlmEndpoint(stack, "Llm", serving=SERVING, capacity=ONE, update=BARE)
+    alarm = endpoint.metric_model_errors().create_alarm(stack, "Errors", threshold=1, evaluation_periods=1)
+    with pytest.raises(TokenmillError, match="alarms are given, but capacity.minimum is 1"):
+        endpoint.roll_back_on(alarm)

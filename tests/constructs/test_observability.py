@@ -14,7 +14,7 @@ from support_stack import GOALS, of_type, only, statements, template_of
 from tokenmill.observability import ChatAlarms, Heartbeat, HeartbeatTarget, token_metric
 from tokenmill.observability.alarms import AlarmedTarget
 from tokenmill.security import FunctionHosting
-from tokenmill_runtime.heartbeat import read_targets
+from tokenmill_runtime.heartbeat import Target, read_targets
 from tokenmill_runtime.metric_contract import METRICS
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def test_every_metric_of_the_contract_has_a_construct(definition: Any) -> None:
 
 def test_the_heartbeat_beats_once_a_minute_and_makes_up_for_nothing(prod: dict[str, Any]) -> None:
     """A late heartbeat would publish an old count as a new one."""
-    rule = only(prod, "AWS::Events::Rule")["Properties"]
+    rules = of_type(prod, "AWS::Events::Rule")
+    rule = next(item["Properties"] for key, item in rules.items() if "Heartbeat" in key)
     assert rule["ScheduleExpression"] == "rate(1 minute)"
     (target,) = rule["Targets"]
     assert target["RetryPolicy"] == {"MaximumEventAgeInSeconds": 60, "MaximumRetryAttempts": 0}
@@ -61,7 +62,8 @@ def test_the_function_reads_the_targets_that_the_construct_renders(prod: dict[st
         if "heartbeat" in item["Properties"]["Handler"]
     ]
     variables = {key: rendered(value) for key, value in function["Environment"]["Variables"].items()}
-    assert read_targets(variables) == [("chat-1", "chat-1")]
+    name = only(prod, "AWS::SageMaker::InferenceComponent")["Properties"]["InferenceComponentName"]
+    assert read_targets(variables) == [Target(target=name, component="chat-1")]
 
 
 def test_the_heartbeat_may_describe_its_component_and_log(prod: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -150,6 +151,40 @@ def test_fails_when_the_endpoint_keeps_its_instances(stack: cdk.Stack) -> None:
     endpoint = LlmEndpoint(stack, "Llm", serving=SERVING, capacity=capacity)
     with pytest.raises(TokenmillError, match="the endpoint keeps the instances of 2; give the endpoint"):
         scaling(stack, endpoint)
+
+
+def test_fails_for_an_asynchronous_endpoint(stack: cdk.Stack) -> None:
+    """What its policies would read is never published there."""
+    from tokenmill.endpoints import AsyncEndpoint
+
+    serving = replace(SERVING, instance_type="ml.g6e.2xlarge", tensor_parallel=1)
+    endpoint = AsyncEndpoint(stack, "Llm", serving=serving, capacity=TO_ZERO)
+    with pytest.raises(TokenmillError, match="endpoint is asynchronous, .*; use BacklogScaling"):
+        scaling(stack, endpoint)
+
+
+def test_fails_for_a_variant_without_instances(stack: cdk.Stack) -> None:
+    """Only components let an endpoint be without instances."""
+    from tokenmill.endpoints import VariantEndpoint
+
+    capacity = Capacity(minimum=1, maximum=4, initial=1)
+    endpoint = VariantEndpoint(stack, "Llm", serving=SERVING, capacity=capacity)
+    with pytest.raises(TokenmillError, match="only an endpoint of inference components can be without"):
+        scaling(stack, endpoint)
+
+
+def test_instances_of_a_variant_follow_its_own_concurrency(stack: cdk.Stack) -> None:
+    """SageMaker counts a variant's requests under another metric than a component's."""
+    from tokenmill.endpoints import VariantEndpoint
+
+    capacity = Capacity(minimum=1, maximum=4, initial=1)
+    endpoint = VariantEndpoint(stack, "Llm", serving=SERVING, capacity=capacity)
+    scaling(stack, endpoint, capacity=capacity)
+    template = template_of(stack)
+    target = only(template, "AWS::ApplicationAutoScaling::ScalableTarget")["Properties"]
+    assert target["ScalableDimension"] == "sagemaker:variant:DesiredInstanceCount"
+    metrics = json.dumps(of_type(template, "AWS::ApplicationAutoScaling::ScalingPolicy"))
+    assert "SageMakerVariantConcurrentRequestsPerModelHighResolution" in metrics
 
 
 def queue_of(stack: cdk.Stack, component: Any, **changes: Any) -> WakeUpQueue:

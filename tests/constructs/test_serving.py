@@ -50,7 +50,7 @@ def test_host_memory_can_hold_fewer_copies_than_the_chips() -> None:
     assert serving(host_memory_mib=150_000).instances_for(3) == 2
 
 
-@pytest.mark.parametrize("name", ["Qwen__Qwen3-8B", "Qwen__Qwen3-32B"])
+@pytest.mark.parametrize("name", ["Qwen__Qwen3-8B", "Qwen__Qwen3-32B", "Qwen__Qwen3-30B-A3B-FP8"])
 def test_whatever_the_planner_offers_can_be_served(name: str) -> None:
     """On every instance type of the catalog, with as many copies an instance as were planned."""
     made = plan_of(model=model(name), workload=CHAT, slo=GOALS, region="us-east-1")
@@ -142,7 +142,11 @@ def test_a_plan_s_chosen_candidate_becomes_what_is_served() -> None:
             "an instance type that it runs on",
         ),
         (
-            {"instance_type": "ml.g6.12xlarge", "pipeline_parallel": 4},
+            {
+                "instance_type": "ml.g6.12xlarge",
+                "pipeline_parallel": 4,
+                "image": image("vllm-sagemaker"),
+            },
             "tensor_parallel is 4 times pipeline_parallel 4, but ml.g6.12xlarge has 4 cores; give 4 or less, "
             "or a larger instance type",
         ),
@@ -150,6 +154,11 @@ def test_a_plan_s_chosen_candidate_becomes_what_is_served() -> None:
             {"tensor_parallel": 2, "pipeline_parallel": 2},
             "pipeline_parallel is 2, but image 'hf-vllm-neuronx' has no option for stages; give 1, or a type "
             "whose image has",
+        ),
+        (
+            {"instance_type": "ml.g6.12xlarge", "tensor_parallel": 2, "pipeline_parallel": 2},
+            "pipeline_parallel is 2, but image 'lmi-vllm' has no option for stages; give 1, or "
+            "image=image('vllm-sagemaker')",
         ),
     ],
 )
@@ -166,10 +175,19 @@ def test_fails_with_every_problem_at_once() -> None:
         serving(tensor_parallel=3, image=image("lmi-vllm"))
 
 
+def test_trainium2_is_served_by_the_image_that_is_built_from_aws_own() -> None:
+    """AWS's has no serve entrypoint and stands in no private registry, whether asked for or not."""
+    for asked in (None, image("aws-vllm-neuronx")):
+        copy = serving(instance_type="ml.trn2.48xlarge", image=asked)
+        assert (copy.serving_image.key, copy.needs_built_image) == ("tokenmill-vllm-neuronx", True)
+    assert not serving().needs_built_image
+
+
 def test_fails_when_no_endpoint_can_start_the_image() -> None:
-    """Trainium2's image has no serve entrypoint, which its catalog row says."""
-    with pytest.raises(TokenmillError, match="image .* cannot be served by an endpoint as it is: "):
-        serving(instance_type="ml.trn2.48xlarge")
+    """An image without a serve entrypoint that nothing is built from on the chip."""
+    bare = replace(image("aws-vllm-neuronx"), accelerators=("Inferentia2",), pairings=())
+    with pytest.raises(TokenmillError, match="'aws-vllm-neuronx' cannot be served by an endpoint as it is: "):
+        serving(image=bare)
 
 
 def test_fails_for_an_unknown_instance_type() -> None:
@@ -179,11 +197,9 @@ def test_fails_for_an_unknown_instance_type() -> None:
 
 
 def test_stages_take_chips_and_are_told_to_the_container() -> None:
-    """Two stages of two GPUs each are four chips, and LMI's own variable says so."""
-    staged = serving(instance_type="ml.g6.12xlarge", tensor_parallel=2, pipeline_parallel=2)
+    """Two stages of two GPUs each are four chips, and vLLM's own variable says so."""
+    whole = serving(instance_type="ml.g6.12xlarge", tensor_parallel=2, image=image("vllm-sagemaker"))
+    staged = replace(whole, pipeline_parallel=2)
     assert (staged.cores, staged.chips, staged.copies_per_instance) == (4, 4, 1)
-    assert staged.container_environment()["OPTION_PIPELINE_PARALLEL_DEGREE"] == "2"
-    assert (
-        "OPTION_PIPELINE_PARALLEL_DEGREE"
-        not in serving(instance_type="ml.g6.12xlarge", tensor_parallel=2).container_environment()
-    )
+    assert staged.container_environment()["SM_VLLM_PIPELINE_PARALLEL_SIZE"] == "2"
+    assert "SM_VLLM_PIPELINE_PARALLEL_SIZE" not in whole.container_environment()

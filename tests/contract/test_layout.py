@@ -64,7 +64,7 @@ def test_every_package_is_typed() -> None:
 
 LAYERS = [
     {"cli", "cost", "local", "lint", "doctor", "verification"},
-    {"endpoints", "gateway", "scaling", "observability", "security"},
+    {"batch", "endpoints", "gateway", "scaling", "observability", "security"},
     {"planner"},
     {"core"},
 ]

@@ -203,7 +203,7 @@ def test_status_tells_processes_scaling_and_levels(project: Project) -> None:
     assert (server["model"], server["timing"], server["running"]) == (MODEL, "plan", True)
     assert status["endpoints"][0]["EndpointStatus"] == "InService"
     assert {policy["PolicyType"] for policy in status["scaling_policies"]} == {"TargetTrackingScaling"}
-    assert status["control_loop"].startswith("not in this release")
+    assert status["control_loop"].startswith("target tracking, steps and schedules act")
     levels = {entry["type"]: entry["level"] for entry in status["levels"]}
     assert levels["AWS::Lambda::Function"] == "real"
     assert levels["AWS::SageMaker::InferenceComponent"] == "modelled"

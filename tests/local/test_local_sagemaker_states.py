@@ -6,54 +6,9 @@ from typing import Any
 
 import pytest
 
-from support_local import ROLE, SCOPE, ByHand, FakeFleet, specification, variant
+from support_local import ROLE, SCOPE, variant
+from support_sagemaker import Control
 from tokenmill.local.aws_requests import AwsError
-from tokenmill.local.sagemaker.control import SageMaker
-
-
-class Control:
-    """A control plane whose time stands still."""
-
-    def __init__(self) -> None:
-        self.fleet = FakeFleet()
-        self.later = ByHand()
-        self.sagemaker = SageMaker(self.fleet, background=self.later, sleep=lambda _seconds: None)
-
-    def call(self, operation: str, **params: Any) -> dict[str, Any]:
-        self.sagemaker.shapes.check(operation, params)
-        return self.sagemaker.call(SCOPE, operation, params)
-
-    def endpoint(self, name: str = "chat", **changes: Any) -> None:
-        self.call(
-            "CreateEndpointConfig",
-            EndpointConfigName=f"{name}-config",
-            ExecutionRoleArn=ROLE,
-            ProductionVariants=[variant(**changes)],
-        )
-        self.call("CreateEndpoint", EndpointName=name, EndpointConfigName=f"{name}-config")
-
-    def component(self, name: str = "qwen", copies: int = 1, **changes: Any) -> None:
-        self.call(
-            "CreateInferenceComponent",
-            InferenceComponentName=name,
-            EndpointName="chat",
-            VariantName="AllTraffic",
-            Specification=specification(**changes),
-            RuntimeConfig={"CopyCount": copies},
-        )
-
-    def endpoint_status(self) -> str:
-        return str(self.call("DescribeEndpoint", EndpointName="chat")["EndpointStatus"])
-
-    def described(self, name: str = "qwen") -> dict[str, Any]:
-        return self.call("DescribeInferenceComponent", InferenceComponentName=name)
-
-    def serving(self, copies: int = 1, **changes: Any) -> None:
-        """An endpoint and a component in service."""
-        self.endpoint(**changes)
-        self.later.run()
-        self.component(copies=copies)
-        self.later.run()
 
 
 def test_an_endpoint_goes_from_creating_to_in_service() -> None:
@@ -167,16 +122,26 @@ def test_fails_an_update_that_fits_nowhere_and_keeps_serving() -> None:
 
 def test_injected_lack_of_capacity_fails_a_launch_as_aws_words_it() -> None:
     control = Control()
-    control.endpoint()
+    control.endpoint(ManagedInstanceScaling={"Status": "ENABLED", "MaxInstanceCount": 2})
     control.later.run()
-    control.sagemaker.fail_capacity(SCOPE, ["ml.inf2.24xlarge"])
-    control.component()
+    control.faults(insufficient_capacity=["ml.inf2.24xlarge"])
+    control.component(copies=4)
     control.later.run()
     assert "InsufficientInstanceCapacity" in control.described()["FailureReason"]
-    control.sagemaker.fail_capacity(SCOPE, [])
-    control.component(name="second")
+    control.faults(insufficient_capacity=[])
+    control.component(name="second", copies=4)
     control.later.run()
     assert control.described("second")["InferenceComponentStatus"] == "InService"
+
+
+def test_copies_that_fit_on_the_instances_that_are_there_need_no_capacity() -> None:
+    control = Control()
+    control.endpoint()
+    control.later.run()
+    control.faults(insufficient_capacity=["ml.inf2.24xlarge"])
+    control.component(copies=3)
+    control.later.run()
+    assert control.described()["InferenceComponentStatus"] == "InService"
 
 
 @pytest.mark.parametrize("operation", ["UpdateEndpoint", "DeleteEndpoint"])

@@ -24,7 +24,7 @@ def test_the_pin_is_the_same_in_code_project_and_environment() -> None:
 
 def test_every_pattern_of_the_service_models_is_understood() -> None:
     """Java's patterns, surrogate ranges and Unicode classes compile after translation."""
-    for service in ("sagemaker", "application-autoscaling", "cloudwatch"):
+    for service in ("sagemaker", "sagemaker-runtime", "codebuild", "application-autoscaling", "cloudwatch"):
         model = ServiceShapes(service).model
         for name in model.shape_names:
             pattern = model.shape_for(name).metadata.get("pattern")

@@ -99,3 +99,31 @@ def test_a_missing_document_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TOKENMILL_HEARTBEAT", raising=False)
     with pytest.raises(ValueError, match="TOKENMILL_HEARTBEAT is not set"):
         heartbeat.handler({}, None)
+
+
+def test_the_instances_of_an_endpoint_of_one_variant_are_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In single-variant mode a copy is an instance, and the endpoint says how many are in service."""
+    from support_fake_aws import FakeAws as FakeControlPlane
+
+    fake = FakeControlPlane()
+    asked: list[dict[str, Any]] = []
+    fake.answers["sagemaker", "DescribeEndpoint"] = lambda request: (
+        asked.append(request)
+        or {"ProductionVariants": [{"VariantName": "AllTraffic", "CurrentInstanceCount": 3}]}
+    )
+    for name, value in {
+        "AWS_ENDPOINT_URL": fake.url, "AWS_ACCESS_KEY_ID": "t", "AWS_SECRET_ACCESS_KEY": "t",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    heartbeat.sagemaker.cache_clear()
+    try:
+        beat(monkeypatch, {"target": "chat", "component": None, "endpoint": "chat"})
+    finally:
+        heartbeat.sagemaker().close()
+        heartbeat.sagemaker.cache_clear()
+        fake.close()
+    assert asked == [{"EndpointName": "chat"}]
+    assert [line.get("Copies") for line in lines(capsys)] == [None, 3]

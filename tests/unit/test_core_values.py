@@ -14,7 +14,7 @@ from tokenmill.core._codec import canonical, decode, digest, encode
 from tokenmill.core.coefficients import coefficients
 from tokenmill.core.engine_timing import EngineTiming
 from tokenmill.core.errors import NoPlanError, SettingsError, TokenmillError
-from tokenmill.core.images import image, image_catalog, image_date, serving_image
+from tokenmill.core.images import host_images, image, image_catalog, image_date, serving_image
 from tokenmill.core.instances import (
     CATALOG_DATE,
     Price,
@@ -280,15 +280,15 @@ def test_fails_for_an_unknown_type_with_the_nearest() -> None:
         instance_type("%%%")
 
 
-def test_every_accelerator_has_one_image() -> None:
+def test_every_accelerator_has_an_image() -> None:
     """And the image's host AMI is one that the service accepts (ProductionVariantInferenceAmiVersion)."""
     import botocore.session
 
     model = botocore.session.get_session().get_service_model("sagemaker")
     amis = set(model.shape_for("ProductionVariantInferenceAmiVersion").enum)
-    served = [name for item in image_catalog().values() for name in item.accelerators]
-    assert sorted(served) == sorted(accelerator_catalog())
-    assert {item.host_ami for item in image_catalog().values()} <= amis
+    served = {name for item in image_catalog().values() for name in item.accelerators}
+    assert served == set(accelerator_catalog())
+    assert {item.host_ami for item in image_catalog().values()} <= set(host_images()) == amis
 
 
 def test_an_image_has_its_name_in_each_region() -> None:
@@ -334,7 +334,14 @@ def test_the_environment_speaks_the_images_own_language() -> None:
     )
     assert lmi["HF_MODEL_ID"] == "Qwen/Qwen3-8B"
     assert lmi["OPTION_TENSOR_PARALLEL_DEGREE"] == "1"
-    with pytest.raises(TokenmillError, match="no serve entrypoint"):
-        image("aws-vllm-neuronx").environment(
-            model="a/b", max_sequences=1, context_tokens=1, tensor_parallel=1
+    vllm = {
+        "SM_VLLM_MODEL": "a/b",
+        "SM_VLLM_MAX_NUM_SEQS": "4",
+        "SM_VLLM_MAX_MODEL_LEN": "1024",
+        "SM_VLLM_TENSOR_PARALLEL_SIZE": "8",
+    }
+    for key in ("aws-vllm-neuronx", "tokenmill-vllm-neuronx", "vllm-sagemaker"):
+        assert vllm == image(key).environment(
+            model="a/b", max_sequences=4, context_tokens=1024, tensor_parallel=8
         )
+        assert image(key).model_variable == "SM_VLLM_MODEL"

@@ -52,6 +52,18 @@ def test_instances_that_are_kept_go_before_copies(tmp_path: Path) -> None:
     assert instances(cost(tmp_path, **endpoint(variant=managed(INF2, 2, 4), least=1))).quantity == 2
 
 
+def test_an_adapter_takes_no_instance_of_its_own(tmp_path: Path) -> None:
+    """It runs on the copies of its base, and where these scale to zero nothing is left."""
+    bare = endpoint(variant=managed(INF2, 0, 4), least=0)
+    adapter = resource(
+        COPY,
+        EndpointName={"Fn::GetAtt": ["Endpoint", "EndpointName"]},
+        Specification={"BaseInferenceComponentName": {"Fn::Select": [1, {"Ref": "Model"}]}},
+    )
+    found = instances(cost(tmp_path, **bare, Adapter=adapter))
+    assert (found.quantity, found.note) == (0, instances(cost(tmp_path, **bare)).note)
+
+
 def test_an_endpoint_that_scales_to_zero_has_no_floor_and_needs_no_price(tmp_path: Path) -> None:
     report = cost(tmp_path, **endpoint(variant=managed("ml.g6e.48xlarge", 0, 3), least=0))
     assert (instances(report).quantity, instances(report).usd_per_month) == (0, 0.0)

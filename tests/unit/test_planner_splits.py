@@ -131,7 +131,10 @@ def test_pipeline_stages_serve_what_tensor_parallelism_cannot() -> None:
         stages,
         4 // stages,
     )
-    assert best.environment == {"OPTION_PIPELINE_PARALLEL_DEGREE": str(stages)}
+    assert (best.image, best.environment) == (
+        "vllm-sagemaker",
+        {"SM_VLLM_PIPELINE_PARALLEL_SIZE": str(stages)},
+    )
     assert any("pipeline stages, derived from tensor parallelism" in text for text in best.extrapolated)
     assert best.engine.kv_capacity_tokens > 0
     refused = {(item.tensor_parallel, item.pipeline_parallel): item.code for item in made.rejections}

@@ -24,6 +24,7 @@ COMMAND_MODULES = (
     "lint",
     "doctor",
     "keys",
+    "jobs",
     "verify",
 )
 

@@ -15,6 +15,29 @@ if TYPE_CHECKING:
     from tokenmill.core.instances import InstanceType
 
 
+SHAPE_VARIABLES = {
+    "SM_ON_": (
+        "SM_ON_MODEL",
+        "SM_ON_BATCH_SIZE",
+        "SM_ON_SEQUENCE_LENGTH",
+        "SM_ON_TENSOR_PARALLEL_SIZE",
+    ),
+    "OPTION_": (
+        "HF_MODEL_ID",
+        "OPTION_MAX_ROLLING_BATCH_SIZE",
+        "OPTION_MAX_MODEL_LEN",
+        "OPTION_TENSOR_PARALLEL_DEGREE",
+    ),
+    "SM_VLLM_": (
+        "SM_VLLM_MODEL",
+        "SM_VLLM_MAX_NUM_SEQS",
+        "SM_VLLM_MAX_MODEL_LEN",
+        "SM_VLLM_TENSOR_PARALLEL_SIZE",
+    ),
+}
+"""Model, sequences, context and tensor degree, by prefix."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairing:
     """What is known of an image on a chip where it is less than documented.
@@ -52,7 +75,8 @@ class CatalogImage:
             "ProductionVariant").
         status: "documented", or "experimental" where no source shows image and host image together.
         status_reason: Why, in one clause.
-        environment_style: Prefix of its environment variables: "SM_ON_" or "OPTION_".
+        server: What reads its options: "lmi", "vllm", "optimum-neuron" or "vllm-neuron".
+        environment_style: Prefix of its environment variables: "SM_ON_", "OPTION_" or "SM_VLLM_".
         servable: Whether a SageMaker endpoint can start it as it is.
         static_batch: Whether batch and sequence length are compiled in and paid in full.
         source: Where the row stands.
@@ -60,6 +84,9 @@ class CatalogImage:
         memory_layout: How its server fills an accelerator (tokenmill.planner.memory): "paged" (vLLM on GPUs),
             "optimum" (optimum-neuron) or "nxd" (NxD Inference).
         pairings: Chips where it is refused or experimental; a chip in neither list is not served.
+        cuda: CUDA version that it is built for, such as "13.0"; empty for an image without.
+        dynamic_lora: Whether adapters can be loaded while it runs.
+        static_lora: What to do with an adapter where they cannot; empty where they can.
     """
 
     key: str
@@ -74,6 +101,7 @@ class CatalogImage:
     host_driver: str
     status: str
     status_reason: str
+    server: str
     environment_style: str
     servable: bool
     static_batch: bool
@@ -81,6 +109,31 @@ class CatalogImage:
     source_date: str
     memory_layout: str = "paged"
     pairings: tuple[Pairing, ...] = ()
+    cuda: str = ""
+    dynamic_lora: bool = False
+    static_lora: str = ""
+
+    @property
+    def model_variable(self) -> str:
+        """The environment variable that names the model, on the Hub or in a folder."""
+        return SHAPE_VARIABLES[self.environment_style][0]
+
+    @property
+    def in_own_registry(self) -> bool:
+        """Whether no registry of AWS has it, so that it must stand in one of the account's own."""
+        return not self.registry_accounts
+
+    def on(self, accelerator: str) -> CatalogImage:
+        """Return the image with the status of its pairing with a chip; refused is not servable.
+
+        Args:
+            accelerator: Name of the chip, such as "Inferentia2".
+        """
+        pairing = next((item for item in self.pairings if item.accelerator == accelerator), None)
+        if pairing is None:
+            return self
+        servable = self.servable and pairing.status != "refused"
+        return replace(self, status=pairing.status, status_reason=pairing.reason, servable=servable)
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -122,33 +175,42 @@ class CatalogImage:
         "SM_ON_" variables become flags of `optimum-cli neuron serve` (huggingface/optimum-neuron v0.4.5,
         docker/vllm/Dockerfile and optimum/commands/neuron/serve.py); an empty value makes a flag without
         argument, which `--allow_non_cached_model` is. "OPTION_" variables are Large Model Inference options
-        (deepjavalibrary/djl-serving: "LMI environment variable instruction").
+        (deepjavalibrary/djl-serving: "LMI environment variable instruction"). "SM_VLLM_" variables become
+        flags of vLLM's server (aws/deep-learning-containers: docs/vllm/configuration.md).
 
         Args:
             model: Name on the Hugging Face Hub, or a folder in the container.
             max_sequences: Sequences that run together.
             context_tokens: Prompt plus answer of one sequence, in tokens.
             tensor_parallel: Cores (or GPUs) of one copy.
-
-        Raises:
-            TokenmillError: The image has no serving entrypoint.
         """
-        if self.environment_style == "SM_ON_":
-            return {
-                "SM_ON_MODEL": model,
-                "SM_ON_BATCH_SIZE": str(max_sequences),
-                "SM_ON_SEQUENCE_LENGTH": str(context_tokens),
-                "SM_ON_TENSOR_PARALLEL_SIZE": str(tensor_parallel),
-                "SM_ON_ALLOW_NON_CACHED_MODEL": "",
-            }
-        if self.environment_style == "OPTION_":
-            return {
-                "HF_MODEL_ID": model,
-                "OPTION_MAX_ROLLING_BATCH_SIZE": str(max_sequences),
-                "OPTION_MAX_MODEL_LEN": str(context_tokens),
-                "OPTION_TENSOR_PARALLEL_DEGREE": str(tensor_parallel),
-            }
-        raise TokenmillError(f"image {self.key} has no environment contract: {self.status_reason}")
+        model_at, sequences_at, context_at, tensor_at = SHAPE_VARIABLES[self.environment_style]
+        variables = {
+            model_at: model,
+            sequences_at: str(max_sequences),
+            context_at: str(context_tokens),
+            tensor_at: str(tensor_parallel),
+        }
+        if self.server == "optimum-neuron":
+            variables["SM_ON_ALLOW_NON_CACHED_MODEL"] = ""
+        return variables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostImage:
+    """A machine image of the hosts that endpoints run on.
+
+    Args:
+        name: Its `InferenceAmiVersion`.
+        kind: "gpu" or "neuron".
+        driver: Driver that AWS documents for it.
+        cuda: Newest CUDA version that the driver runs; empty without GPUs.
+    """
+
+    name: str
+    kind: str
+    driver: str
+    cuda: str
 
 
 @functools.cache
@@ -163,6 +225,13 @@ def image_catalog() -> dict[str, CatalogImage]:
     """Return every serving image by key."""
     images = (decode(CatalogImage, row, "image catalog") for row in _document()["images"])
     return {image.key: image for image in images}
+
+
+@functools.cache
+def host_images() -> dict[str, HostImage]:
+    """Return the machine images of hosts by name (Amazon SageMaker API Reference: "ProductionVariant")."""
+    hosts = (decode(HostImage, row, "image catalog") for row in _document()["hosts"])
+    return {host.name: host for host in hosts}
 
 
 def image_date() -> str:
@@ -201,6 +270,24 @@ def serving_image(instance: InstanceType, region: str | None = None) -> CatalogI
     return found
 
 
+def startable_image(found: CatalogImage, accelerator: str) -> CatalogImage:
+    """Return an image with its status on a chip, or the one that is built from it where it cannot start.
+
+    Args:
+        found: The image.
+        accelerator: Name of the chip, such as "Trainium2".
+    """
+    paired = found.on(accelerator)
+    if paired.servable or paired.status == "refused":
+        return paired
+    alike = (
+        item.on(accelerator)
+        for item in image_catalog().values()
+        if item.server == found.server and accelerator in item.accelerators
+    )
+    return next((item for item in alike if item.servable), paired)
+
+
 @functools.cache
 def image_of(accelerator: str) -> CatalogImage:
     """Return the image that serves on a chip; its status is that of the pairing, and refused is not servable.
@@ -209,8 +296,4 @@ def image_of(accelerator: str) -> CatalogImage:
         accelerator: Name of the chip, such as "Inferentia2".
     """
     found = next(item for item in image_catalog().values() if accelerator in item.accelerators)
-    pairing = next((item for item in found.pairings if item.accelerator == accelerator), None)
-    if pairing is None:
-        return found
-    servable = found.servable and pairing.status != "refused"
-    return replace(found, status=pairing.status, status_reason=pairing.reason, servable=servable)
+    return found.on(accelerator)

@@ -7,10 +7,12 @@ import datetime
 import difflib
 import functools
 import math
+import re
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from tokenmill.core._checks import as_whole, positive
 from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 CATALOG_DATE = "2026-11-22"
 PRICE_MAX_AGE_DAYS = 180
 GIB = 1024**3
+INSTANCE_NAME = re.compile(r"ml\.[a-z][a-z0-9-]*\.[a-z0-9]+")
 HOST_SHARE = 0.9
 """SageMaker keeps some of an instance for itself; a tenth is an allowance, not a documented figure."""
 
@@ -296,6 +299,63 @@ def instance_type(name: str) -> InstanceType:
             raise TokenmillError(f"instance type {name!r} is not offered for hosting; nearest: {_near(name)}")
         raise TokenmillError(f"unknown instance type {name!r}; nearest known: {_near(name)}")
     return catalog[name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnlistedInstance:
+    """What an instance type is that the catalog does not know, or knows wrongly.
+
+    Args:
+        accelerator: Name of its chip, one of the catalog's.
+        chips: Chips in it.
+        vcpu: Virtual CPUs.
+        host_memory_gib: Memory of the host, in GiB.
+        local_nvme: Whether it has instance store volumes, for which SageMaker refuses a KMS key.
+
+    Raises:
+        TokenmillError: An unknown chip, or a number that is not above 0.
+    """
+
+    accelerator: str
+    chips: int
+    vcpu: int
+    host_memory_gib: int
+    local_nvme: bool = False
+
+    def __post_init__(self) -> None:
+        as_whole(self, "chips", "vcpu", "host_memory_gib")
+        positive(chips=self.chips, vcpu=self.vcpu, host_memory_gib=self.host_memory_gib)
+        if self.accelerator not in accelerator_catalog():
+            raise TokenmillError(
+                f"unknown accelerator {self.accelerator!r}; known: {', '.join(accelerator_catalog())}"
+            )
+
+    def named(self, name: str) -> InstanceType:
+        """Return the instance type under a name; no price is known of it.
+
+        Args:
+            name: Hosting name, such as "ml.trn2.3xlarge".
+
+        Raises:
+            TokenmillError: The name has not the form of a hosting name.
+        """
+        if not INSTANCE_NAME.fullmatch(name):
+            raise TokenmillError(
+                f"instance type {name!r} has not the form of a hosting name, such as 'ml.inf2.8xlarge'"
+            )
+        return InstanceType(
+            name=name,
+            family=name.split(".")[1],
+            accelerator=accelerator_catalog()[self.accelerator],
+            chips=self.chips,
+            vcpu=self.vcpu,
+            host_memory_gib=self.host_memory_gib,
+            local_nvme=self.local_nvme,
+            hosted=True,
+            source="given in place of the catalog",
+            source_date="",
+            prices={},
+        )
 
 
 def _near(name: str) -> str:

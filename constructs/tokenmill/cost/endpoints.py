@@ -100,6 +100,8 @@ def _for_copies(endpoint: Resource, variant: str, instance: str, stack: CostStac
         for item in stack.of_type(COMPONENT)
         if stack.behind(item.properties.get("EndpointName"), ENDPOINT) is endpoint
         and item.properties.get("VariantName", variant) == variant
+        # an adapter runs on the copies of its base
+        and "BaseInferenceComponentName" not in item.section("Specification")
     ]
     total, most, notes = 0.0, 0, []
     for component in components:

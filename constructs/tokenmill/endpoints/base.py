@@ -34,6 +34,9 @@ class EndpointBase(Construct):
     """Copies (or instances of a variant) that are always there; None where that is not known here."""
     answers_async: bool | None = False
     """Whether InvokeEndpointAsync reaches it; None where that is not known here."""
+    known_name: str | None = None
+    """The name in metrics where the app itself gives it: an alarm on them then waits for no resource, and may
+    guard the very deployment that makes it."""
 
     @property
     def metric_target(self) -> str:
@@ -77,8 +80,8 @@ class EndpointBase(Construct):
             grantee: The principal.
 
         Raises:
-            TokenmillError: If the endpoint answers no queued requests ("AsyncInferenceConfig", Amazon SageMaker
-                API Reference: required for InvokeEndpointAsync).
+            TokenmillError: If the endpoint answers no queued requests, which takes an AsyncInferenceConfig
+                ("CreateEndpointConfig", Amazon SageMaker API Reference).
         """
         if self.answers_async is False:
             raise TokenmillError(
@@ -147,8 +150,8 @@ class EndpointBase(Construct):
             name: A metric of "Amazon SageMaker AI metrics in Amazon CloudWatch", such as "Invocations".
             statistic: A CloudWatch statistic that the page lists for it.
             period: One minute otherwise.
-            instance_type: Only what this type answered, for endpoints with instance pools ("Deploy to multiple
-                instance types with instance pools").
+            instance_type: Only what this type answered, where there are several ("Deploy to multiple instance
+                types with instance pools").
         """
         from aws_cdk import aws_cloudwatch as cloudwatch
 
@@ -216,7 +219,7 @@ class LlmEndpointBase(EndpointBase):
     @property
     def metric_target(self) -> str:
         """The component's name, the value of the token metrics' Target dimension."""
-        return self.component_name
+        return self.known_name or self.component_name
 
     @property
     def scalable_dimension(self) -> str:
@@ -231,7 +234,7 @@ class LlmEndpointBase(EndpointBase):
     @property
     def sagemaker_dimensions(self) -> dict[str, str]:
         """SageMaker publishes a component's metrics under its name alone."""
-        return {"InferenceComponentName": self.component_name}
+        return {"InferenceComponentName": self.metric_target}
 
     @property
     def invoke_arns(self) -> list[str]:
@@ -266,7 +269,7 @@ class VariantEndpointBase(EndpointBase):
     @property
     def metric_target(self) -> str:
         """The endpoint's name, the value of the token metrics' Target dimension."""
-        return self.endpoint_name
+        return self.known_name or self.endpoint_name
 
     @property
     def scalable_dimension(self) -> str:
@@ -281,7 +284,7 @@ class VariantEndpointBase(EndpointBase):
     @property
     def sagemaker_dimensions(self) -> dict[str, str]:
         """SageMaker publishes a variant's metrics under endpoint and variant."""
-        return {"EndpointName": self.endpoint_name, "VariantName": self.variant_name}
+        return {"EndpointName": self.metric_target, "VariantName": self.variant_name}
 
     def metric_concurrent_requests(
         self, *, statistic: str = "Maximum", period: cdk.Duration | None = None

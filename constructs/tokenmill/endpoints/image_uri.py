@@ -50,13 +50,14 @@ def repository_arn(scope: Construct, image: CatalogImage, region: str) -> str:
 
 
 def _account(scope: Construct, image: CatalogImage) -> str:
-    found = scope.node.try_find_child(MAPPING_ID)
+    id = f"{MAPPING_ID}{image.key.title().replace('-', '')}"
+    found = scope.node.try_find_child(id)
     mapping = (
         found
         if isinstance(found, cdk.CfnMapping)
         else cdk.CfnMapping(
             scope,
-            MAPPING_ID,
+            id,
             mapping={
                 region: {"account": account} for region, account in sorted(image.registry_accounts.items())
             },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
@@ -9,41 +10,53 @@ import jsii
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 
-from tokenmill.core.errors import TokenmillError
-from tokenmill.endpoints.base import LlmEndpointBase
-from tokenmill.endpoints.image_uri import image_uri, repository_arn
-from tokenmill.endpoints.imported import ImportedLlmEndpoint
-from tokenmill.endpoints.role import serving_role
-from tokenmill.endpoints.serving import Serving, rolling_batch_percent
+from tokenmill.endpoints.component import (
+    LlmComponent,
+    ServedComponent,
+    Surroundings,
+    lower_case_name,
+    resolved,
+)
+from tokenmill.endpoints.endpoint_checks import (
+    check_components,
+    check_endpoint,
+    check_region,
+    check_shared_instances,
+)
+from tokenmill.endpoints.endpoint_config import (
+    config_network,
+    excluded,
+    metrics,
+    most_instances,
+    packed_instances,
+    variant,
+)
+from tokenmill.endpoints.fleet import Fleet
+from tokenmill.endpoints.hosting import EndpointHosting
+from tokenmill.endpoints.imported import ImportedLlmEndpoint, name_in_arn
+from tokenmill.endpoints.model_source import ModelSource
+from tokenmill.endpoints.role import allow_image_pull, serving_role
+from tokenmill.endpoints.serving import Serving
+from tokenmill.endpoints.update_policy import UpdatePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aws_cdk import aws_kms as kms
     from constructs import Construct
 
-    from tokenmill.core.images import CatalogImage
     from tokenmill.core.plan import Plan
     from tokenmill.core.workload import Capacity
-    from tokenmill.endpoints.network import EndpointNetwork
-
-VARIANT = "AllTraffic"
-# "ProductionVariant" and "InferenceComponentStartupParameters": one hour at most. A model that is not in the
-# Neuron cache compiles at first start, and weights come from the Hub, so Neuron gets all of it.
-NEURON_START_SECONDS = 3600
-GPU_START_SECONDS = 1800
-METRIC_SECONDS = 10
-ROLLING_WAIT_SECONDS = 120
-ROLLING_LIMIT_SECONDS = 28_800
+    from tokenmill.endpoints.deployment import Deployment
+    from tokenmill.endpoints.model_source import ResolvedSource
 
 
 @jsii.implements(iam.IGrantable)
-class LlmEndpoint(LlmEndpointBase):
-    """A model on an endpoint of its own, in copies that scale.
+class LlmEndpoint(ServedComponent):
+    """A model on an endpoint, in copies that scale; further models and adapters may share the instances.
 
-    The endpoint configuration cannot change, so CloudFormation replaces it; the endpoint and the component
+    The endpoint configuration cannot change, so CloudFormation replaces it; the endpoint and the components
     keep their names ("AWS::SageMaker::EndpointConfig", AWS CloudFormation template reference). With two
-    copies or more, the component is updated in rolling batches; one copy has no rolling update, so an update
+    copies or more, a component is updated in rolling batches; one copy has no rolling update, so an update
     of it is a downtime.
 
     Args:
@@ -51,17 +64,15 @@ class LlmEndpoint(LlmEndpointBase):
         id: The construct's id.
         serving: The model, the instance type and how a copy is cut.
         capacity: Fewest, most and first copies.
-        role: What the containers may do; a role with exactly what serving needs otherwise.
-        network: The VPC that containers join; SageMaker's own network otherwise.
-        encryption_key: The key of the storage volumes; refused where the instance type has local NVMe
-            storage.
-        hugging_face_token: Token for gated models. It becomes the container's HF_TOKEN through a dynamic
-            reference, so it is not in the template, but whoever may describe the component reads it.
+        source: Where weights and image come from; the Hugging Face Hub and the catalog's image otherwise.
+        hosting: Role, network, keys, what is written down.
+        fleet: The instances; those of the serving's type otherwise.
+        update: How a change reaches the copies; rolling where the capacity allows it, with a guard that keeps
+            a grown fleet and checks what runs, otherwise.
         customize: Called last with this construct, to change the L1 resources.
 
     Raises:
-        TokenmillError: If the image is not in the stack's region, or a key is given where SageMaker refuses
-            one.
+        TokenmillError: If the parts do not fit each other, or the stack's region lacks one of them.
     """
 
     def __init__(
@@ -71,37 +82,31 @@ class LlmEndpoint(LlmEndpointBase):
         *,
         serving: Serving,
         capacity: Capacity,
-        role: iam.IRole | None = None,
-        network: EndpointNetwork | None = None,
-        encryption_key: kms.IKey | None = None,
-        hugging_face_token: cdk.SecretValue | None = None,
+        source: ModelSource | None = None,
+        hosting: EndpointHosting | None = None,
+        fleet: Fleet | None = None,
+        update: UpdatePolicy | None = None,
         customize: Callable[[LlmEndpoint], None] | None = None,
     ) -> None:
-        stack = cdk.Stack.of(scope)
-        region = stack.region
-        image = serving.serving_image
-        _check_region(image, region)
-        _check_key(serving, encryption_key)
+        source, hosting = source or ModelSource.hugging_face(), hosting or EndpointHosting()
+        fleet, update = fleet or Fleet(), update or UpdatePolicy()
+        region = cdk.Stack.of(scope).region
+        check_region(region, components=True)
+        check_endpoint(serving, fleet=fleet, hosting=hosting, source=source, region=region)
+        check_components(capacity)
+        update.check_components(capacity)
         super().__init__(scope, id)
         self.serving = serving
         self.capacity = capacity
-        self.role = role or serving_role(
-            self,
-            "Role",
-            image_repository_arn=repository_arn(self, image, region),
-            encryption_key=encryption_key,
-            network=network,
-        )
-        self.endpoint_config = self._endpoint_config(network, encryption_key)
-        if role is None:
-            # SageMaker checks the role while it makes the configuration, so its policy has to be there first.
-            self.endpoint_config.node.add_dependency(self.role)
-        self.endpoint = sagemaker.CfnEndpoint(
-            self, "Endpoint", endpoint_config_name=self.endpoint_config.attr_endpoint_config_name
-        )
-        self.component = self._component(image_uri(self, image, region), hugging_face_token)
-        self._set_names(stack)
-        self._warn(image)
+        self.fewest_copies = capacity.minimum
+        self.components: list[LlmComponent] = []
+        self.adapters = []
+        copies = resolved(self, fleet.servings(serving), source)
+        self.role = _role(self, hosting, source, [found for _, found in copies])
+        self._hosting, self._fleet, self.update = hosting, fleet, update
+        self._surroundings = self._shared()
+        self.deployment = self._surroundings.deployment
+        self._serve(self._surroundings, copies, key="Resource")
         if customize is not None:
             customize(self)
 
@@ -112,9 +117,10 @@ class LlmEndpoint(LlmEndpointBase):
         id: str,
         *,
         plan: Plan,
-        network: EndpointNetwork | None = None,
-        encryption_key: kms.IKey | None = None,
-        hugging_face_token: cdk.SecretValue | None = None,
+        source: ModelSource | None = None,
+        hosting: EndpointHosting | None = None,
+        fleet: Fleet | None = None,
+        update: UpdatePolicy | None = None,
         customize: Callable[[LlmEndpoint], None] | None = None,
     ) -> LlmEndpoint:
         """Return the endpoint of a plan's chosen candidate.
@@ -123,23 +129,25 @@ class LlmEndpoint(LlmEndpointBase):
             scope: The parent construct.
             id: The construct's id.
             plan: A plan with at least one candidate.
-            network: The VPC that containers join; SageMaker's own network otherwise.
-            encryption_key: The key of the storage volumes.
-            hugging_face_token: Token for gated models.
+            source: Where weights and image come from; the Hugging Face Hub otherwise.
+            hosting: Role, network, keys, what is written down.
+            fleet: The instances; those of the candidate's type otherwise.
+            update: How a change reaches the copies.
             customize: Called last with the endpoint, to change the L1 resources.
 
         Raises:
             NoPlanError: If no candidate met the goals.
-            TokenmillError: If the candidate does not fit the stack's region.
+            TokenmillError: If the candidate does not fit the stack's region or the other values.
         """
         return cls(
             scope,
             id,
             serving=Serving.from_plan(plan),
             capacity=plan.chosen.capacity,
-            network=network,
-            encryption_key=encryption_key,
-            hugging_face_token=hugging_face_token,
+            source=source,
+            hosting=hosting,
+            fleet=fleet,
+            update=update,
             customize=customize,
         )
 
@@ -157,159 +165,186 @@ class LlmEndpoint(LlmEndpointBase):
         """
         return ImportedLlmEndpoint(scope, id, endpoint_name=endpoint_name, component_name=component_name)
 
+    @staticmethod
+    def from_endpoint_arn(
+        scope: Construct, id: str, *, endpoint_arn: str, component_name: str
+    ) -> ImportedLlmEndpoint:
+        """Return a component of an endpoint in any account or region, with its grants and metrics.
+
+        Args:
+            scope: The parent construct.
+            id: The construct's id.
+            endpoint_arn: The endpoint's ARN.
+            component_name: The inference component's name, in the endpoint's account and region.
+
+        Raises:
+            TokenmillError: If it is the ARN of something else.
+        """
+        name = name_in_arn(endpoint_arn)
+        return ImportedLlmEndpoint(
+            scope, id, endpoint_name=name, component_name=component_name, endpoint_arn=endpoint_arn
+        )
+
+    @staticmethod
+    def from_attributes(
+        scope: Construct,
+        id: str,
+        *,
+        endpoint_name: str,
+        component_name: str,
+        endpoint_arn: str | None = None,
+        component_arn: str | None = None,
+    ) -> ImportedLlmEndpoint:
+        """Return a component by everything that is known of it, with its grants and metrics.
+
+        Args:
+            scope: The parent construct.
+            id: The construct's id.
+            endpoint_name: The endpoint's name.
+            component_name: The inference component's name.
+            endpoint_arn: The endpoint's ARN; one of this stack's account and region otherwise.
+            component_arn: The component's ARN; one beside the endpoint otherwise.
+        """
+        return ImportedLlmEndpoint(
+            scope,
+            id,
+            endpoint_name=endpoint_name,
+            component_name=component_name,
+            endpoint_arn=endpoint_arn,
+            component_arn=component_arn,
+        )
+
     @property
     def grant_principal(self) -> iam.IPrincipal:
         """The containers' role, so that the endpoint can be given to other resources' grants."""
         return self.role.grant_principal
 
-    def _endpoint_config(
-        self, network: EndpointNetwork | None, encryption_key: kms.IKey | None
-    ) -> sagemaker.CfnEndpointConfig:
-        config = sagemaker.CfnEndpointConfig
-        serving, capacity = self.serving, self.capacity
-        seconds = self._start_seconds()
-        variant = config.ProductionVariantProperty(
-            variant_name=VARIANT,
-            instance_type=serving.instance_type,
-            initial_instance_count=max(1, serving.instances_for(capacity.initial)),
-            inference_ami_version=serving.serving_image.host_ami,
-            container_startup_health_check_timeout_in_seconds=seconds,
-            model_data_download_timeout_in_seconds=seconds,
-            managed_instance_scaling=config.ManagedInstanceScalingProperty(
-                status="ENABLED",
-                min_instance_count=serving.instances_for(capacity.minimum),
-                max_instance_count=serving.max_instances(capacity),
-            ),
-            routing_config=config.RoutingConfigProperty(routing_strategy="LEAST_OUTSTANDING_REQUESTS"),
-        )
-        return config(
+    def add_component(
+        self,
+        id: str,
+        *,
+        serving: Serving,
+        capacity: Capacity,
+        source: ModelSource | None = None,
+        update: UpdatePolicy | None = None,
+    ) -> LlmComponent:
+        """Serve a further model on the same instances, whose most then follows all models.
+
+        Args:
+            id: The construct's id under the endpoint.
+            serving: The model and how a copy is cut, on one of the endpoint's instance types.
+            capacity: Fewest, most and first copies.
+            source: Where weights and image come from; the Hugging Face Hub otherwise.
+            update: How a change reaches its copies, and which alarms turn it back; as the endpoint's
+                otherwise. What is kept and checked is the endpoint's in any case.
+
+        Raises:
+            TokenmillError: If the model cannot share the endpoint's instances.
+        """
+        source, update = source or ModelSource.hugging_face(), update or self.update
+        region = cdk.Stack.of(self).region
+        shared = replace(self._surroundings, update=update)
+        check_shared_instances(self._fleet.servings(self.serving), [serving])
+        check_endpoint(serving, fleet=self._fleet, hosting=self._hosting, source=source, region=region)
+        check_components(capacity)
+        update.check_components(capacity)
+        added = LlmComponent(self, id, serving=serving, capacity=capacity, source=source, surroundings=shared)
+        self.components.append(added)
+        if self._hosting.role is None:
+            allow_image_pull(self.role, [found.image_repository_arn for found in added.sources])
+            source.grant_read(self.role)
+        self.endpoint_config.production_variants = [self._variant()]
+        return added
+
+    def _shared(self) -> Surroundings:
+        hosting = self._hosting
+        capture = hosting.data_capture
+        self.endpoint_config = sagemaker.CfnEndpointConfig(
             self,
             "Config",
             execution_role_arn=self.role.role_arn,
-            production_variants=[variant],
-            kms_key_id=None if encryption_key is None else encryption_key.key_arn,
-            metrics_config=config.MetricsConfigProperty(
-                enable_enhanced_metrics=True,
-                enable_detailed_observability=True,
-                metric_publish_frequency_in_seconds=METRIC_SECONDS,
-            ),
-            vpc_config=None
-            if network is None
-            else config.VpcConfigProperty(
-                security_group_ids=list(network.security_group_ids), subnets=list(network.subnet_ids)
-            ),
+            production_variants=[self._variant()],
+            kms_key_id=None if hosting.encryption_key is None else hosting.encryption_key.key_arn,
+            metrics_config=metrics(hosting),
+            vpc_config=config_network(hosting.network),
+            enable_network_isolation=True if hosting.isolated else None,
+            data_capture_config=None if capture is None else capture.property(),
         )
-
-    def _component(
-        self, uri: str, hugging_face_token: cdk.SecretValue | None
-    ) -> sagemaker.CfnInferenceComponent:
-        cfn = sagemaker.CfnInferenceComponent
-        serving = self.serving
-        environment = serving.container_environment()
-        if hugging_face_token is not None:
-            environment["HF_TOKEN"] = hugging_face_token.unsafe_unwrap()
-        seconds = self._start_seconds()
-        component = cfn(
+        if hosting.role is None:
+            # SageMaker checks the role while it makes the configuration, so its policy has to be there first.
+            self.endpoint_config.node.add_dependency(self.role)
+        name = lower_case_name(self)
+        self.endpoint = sagemaker.CfnEndpoint(
             self,
-            "Resource",
-            inference_component_name=_lower_case_name(self),
-            endpoint_name=self.endpoint.attr_endpoint_name,
-            variant_name=VARIANT,
-            runtime_config=cfn.InferenceComponentRuntimeConfigProperty(copy_count=self.capacity.initial),
-            deployment_config=self._deployment(),
-            specification=cfn.InferenceComponentSpecificationProperty(
-                container=cfn.InferenceComponentContainerSpecificationProperty(
-                    image=uri, environment=environment
-                ),
-                compute_resource_requirements=cfn.InferenceComponentComputeResourceRequirementsProperty(
-                    number_of_accelerator_devices_required=serving.chips,
-                    min_memory_required_in_mb=serving.reserved_memory_mib,
-                ),
-                data_cache_config=cfn.InferenceComponentDataCacheConfigProperty(enable_caching=True),
-                startup_parameters=cfn.InferenceComponentStartupParametersProperty(
-                    container_startup_health_check_timeout_in_seconds=seconds,
-                    model_data_download_timeout_in_seconds=seconds,
-                ),
-            ),
+            "Endpoint",
+            endpoint_name=name,
+            endpoint_config_name=self.endpoint_config.attr_endpoint_config_name,
+            # Another configuration must not take a grown fleet back to InitialInstanceCount.
+            retain_all_variant_properties=True if self.update.keep_copies else None,
+            exclude_retained_variant_properties=excluded(self.update, capture=capture is not None),
         )
-        component.add_metadata("tokenmill", _metadata(serving))
-        return component
+        return Surroundings(
+            endpoint=self.endpoint,
+            config=self.endpoint_config,
+            role=self.role,
+            hosting=hosting,
+            fleet=self._fleet,
+            update=self.update,
+            deployment=self._guard(name),
+        )
 
-    def _deployment(
-        self,
-    ) -> sagemaker.CfnInferenceComponent.InferenceComponentDeploymentConfigProperty | None:
-        cfn = sagemaker.CfnInferenceComponent
-        percent = rolling_batch_percent(self.capacity)
-        if percent is None:
+    def _guard(self, endpoint_name: str) -> Deployment | None:
+        if not self.update.guarded:
             return None
-        return cfn.InferenceComponentDeploymentConfigProperty(
-            rolling_update_policy=cfn.InferenceComponentRollingUpdatePolicyProperty(
-                maximum_batch_size=cfn.InferenceComponentCapacitySizeProperty(
-                    type="CAPACITY_PERCENT", value=percent
-                ),
-                wait_interval_in_seconds=ROLLING_WAIT_SECONDS,
-                maximum_execution_timeout_in_seconds=ROLLING_LIMIT_SECONDS,
-            )
+        # Functions and rules load large modules, which an endpoint without a guard has no use for.
+        from tokenmill.endpoints.deployment import Deployment
+
+        return Deployment(
+            self,
+            "Deployment",
+            endpoint_name=endpoint_name,
+            policy=self.update,
+            hosting=self._hosting.functions,
         )
 
-    def _start_seconds(self) -> int:
-        neuron = self.serving.instance.accelerator.kind == "neuron"
-        return NEURON_START_SECONDS if neuron else GPU_START_SECONDS
+    def _variant(self) -> sagemaker.CfnEndpointConfig.ProductionVariantProperty:
+        """Return the variant for the copies of all components.
 
-    def _set_names(self, stack: cdk.Stack) -> None:
-        # Ref of a component is its ARN, and its name is no attribute
-        # ("AWS::SageMaker::InferenceComponent", AWS CloudFormation template reference).
-        self.component_arn = self.component.ref
-        self.component_name = cdk.Fn.select(1, cdk.Fn.split("/", self.component_arn))
-        self.endpoint_arn = self.endpoint.ref
-        self.endpoint_name = self.endpoint.attr_endpoint_name
-
-    def _warn(self, image: CatalogImage) -> None:
-        if image.status == "experimental":
-            cdk.Validations.of(self).add_warning(
-                "tokenmill:ImageExperimental",
-                f"image {image.key} on {self.serving.instance_type} is experimental: {image.status_reason}",
+        The fewest instances hold the fewest copies packed closely; the most hold all copies, and those of an
+        update beside them, as if no two models shared an instance, because copies are spread as they come.
+        """
+        fleet, members = self._fleet, [self, *self.components]
+        fewest = packed_instances((_on_first(fleet, item), item.capacity.minimum) for item in members)
+        first = packed_instances((_on_first(fleet, item), item.capacity.initial) for item in members)
+        most = sum(
+            most_instances(
+                fleet.servings(item.serving),
+                item.capacity.maximum + item.update.extra_copies(item.capacity),
             )
-        if self.capacity.minimum < 2:
-            cdk.Validations.of(self).add_warning(
-                "tokenmill:UpdateDowntime",
-                f"with {self.capacity.minimum} copies at the fewest, an update of the component is a "
-                "downtime; give min_copies = 2 in the limits for rolling updates",
-            )
-
-
-def _lower_case_name(scope: Construct) -> str:
-    """Return a name that SageMaker does not change in the component's ARN, the only place to read it from.
-
-    It writes that ARN in lower case (prometheus-community/yet-another-cloudwatch-exporter#1793) and the
-    names that CloudFormation makes are in both cases, while a call must match the case of the name
-    ("CreateEndpoint", Amazon SageMaker API Reference, says so of endpoints). No property of a component
-    replaces it, so a name of its own is never in the way of an update.
-
-    Args:
-        scope: The construct whose path makes the name unique in account and region.
-    """
-    return cdk.Names.unique_resource_name(scope, max_length=63, separator="-").lower()
-
-
-def _metadata(serving: Serving) -> dict[str, object]:
-    metadata: dict[str, object] = {"model": serving.model}
-    if serving.plan_hash is not None:
-        metadata["plan"] = serving.plan_hash
-    if serving.engine is not None:
-        metadata["engine"] = serving.engine.to_json()
-    return metadata
-
-
-def _check_region(image: CatalogImage, region: str) -> None:
-    if not cdk.Token.is_unresolved(region):
-        image.registry_account(region)
-
-
-def _check_key(serving: Serving, encryption_key: kms.IKey | None) -> None:
-    if encryption_key is not None and serving.instance.local_nvme:
-        raise TokenmillError(
-            f"encryption_key is given, but {serving.instance_type} has local NVMe storage, which its "
-            "hardware encrypts and for which SageMaker refuses a key; leave encryption_key out for this "
-            "instance type"
+            for item in members
         )
+        return variant(
+            fleet.servings(self.serving),
+            fleet=fleet,
+            initial_instances=max(1, first),
+            scaling=(fewest, most),
+        )
+
+
+def _on_first(fleet: Fleet, item: ServedComponent) -> Serving:
+    return fleet.servings(item.serving)[0]
+
+
+def _role(
+    scope: LlmEndpoint, hosting: EndpointHosting, source: ModelSource, found: list[ResolvedSource]
+) -> iam.IRole:
+    if hosting.role is not None:
+        return hosting.role
+    role = serving_role(
+        scope,
+        "Role",
+        image_repository_arns=[item.image_repository_arn for item in found],
+        hosting=hosting,
+    )
+    source.grant_read(role)
+    return role

@@ -11,32 +11,29 @@ from tokenmill.security import actions
 from tokenmill.security.acknowledge import acknowledge, any_resource
 
 if TYPE_CHECKING:
-    from aws_cdk import aws_kms as kms
+    from collections.abc import Sequence
+
     from constructs import Construct
 
+    from tokenmill.endpoints.hosting import EndpointHosting
     from tokenmill.endpoints.network import EndpointNetwork
 
 ANY_SAGEMAKER_LOG = "arn:<AWS::Partition>:logs:<AWS::Region>:<AWS::AccountId>:log-group:/aws/sagemaker/*"
 
 
 def serving_role(
-    scope: Construct,
-    id: str,
-    *,
-    image_repository_arn: str,
-    encryption_key: kms.IKey | None,
-    network: EndpointNetwork | None,
+    scope: Construct, id: str, *, image_repository_arns: Sequence[str], hosting: EndpointHosting
 ) -> iam.Role:
     """Make the execution role.
 
     Its actions are those of "CreateModel API: Execution Role Permissions" (Amazon SageMaker developer guide).
+    What weights need is granted by their source, and what data capture needs by the capture.
 
     Args:
         scope: The parent construct.
         id: The construct's id.
-        image_repository_arn: The repository that the image is pulled from.
-        encryption_key: The key of the storage volumes, if any.
-        network: The VPC that containers join, if any.
+        image_repository_arns: The repositories that images are pulled from.
+        hosting: The key of the storage volumes and the VPC, if any.
     """
     role = iam.Role(
         scope,
@@ -44,7 +41,8 @@ def serving_role(
         assumed_by=iam.ServicePrincipal("sagemaker.amazonaws.com"),
         description="Pulls the serving image and writes the containers' logs and metrics",
     )
-    for statement in _statements(image_repository_arn, network):
+    allow_image_pull(role, image_repository_arns)
+    for statement in _statements(hosting.network):
         role.add_to_policy(statement)
     acknowledge(
         role,
@@ -57,16 +55,31 @@ def serving_role(
             "which are made after this role.",
         },
     )
-    if encryption_key is not None:
-        encryption_key.grant(role, *actions.VOLUME_KEY)
+    if hosting.encryption_key is not None:
+        hosting.encryption_key.grant(role, *actions.VOLUME_KEY)
+    if hosting.data_capture is not None:
+        hosting.data_capture.grant_write(role)
     return role
 
 
-def _statements(image_repository_arn: str, network: EndpointNetwork | None) -> list[iam.PolicyStatement]:
+def allow_image_pull(role: iam.IRole, image_repository_arns: Sequence[str]) -> None:
+    """Let a role pull images.
+
+    Args:
+        role: The execution role.
+        image_repository_arns: The repositories.
+    """
+    role.add_to_principal_policy(
+        iam.PolicyStatement(
+            actions=list(actions.IMAGE_PULL), resources=list(dict.fromkeys(image_repository_arns))
+        )
+    )
+
+
+def _statements(network: EndpointNetwork | None) -> list[iam.PolicyStatement]:
     # Endpoint and component get their names after the role exists, so the groups stay open at the end.
     groups = f"arn:{Aws.PARTITION}:logs:{Aws.REGION}:{Aws.ACCOUNT_ID}:log-group:/aws/sagemaker/*"
     statements = [
-        iam.PolicyStatement(actions=list(actions.IMAGE_PULL), resources=[image_repository_arn]),
         iam.PolicyStatement(actions=list(actions.IMAGE_LOGIN), resources=["*"]),
         iam.PolicyStatement(actions=list(actions.CONTAINER_LOGS), resources=[groups]),
         iam.PolicyStatement(

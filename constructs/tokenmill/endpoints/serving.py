@@ -6,18 +6,29 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
+from tokenmill.core._option_rendering import option_environment
+from tokenmill.core.engine_options import EngineOptions
 from tokenmill.core.errors import TokenmillError
-from tokenmill.core.images import image, serving_image
+from tokenmill.core.images import host_images, image, image_of, startable_image
 from tokenmill.core.instances import instance_type
-from tokenmill.core.workload import AS_PUBLISHED, Parallelism
-from tokenmill.planner.engines import abilities, environment
+from tokenmill.core.workload import Parallelism
+from tokenmill.endpoints.serving_checks import (
+    engine_problems,
+    image_problems,
+    model_problems,
+    number_problems,
+    shape_problems,
+    token_problems,
+)
+from tokenmill.planner.engines import environment, expert_degree
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tokenmill.core.engine_timing import EngineTiming
     from tokenmill.core.images import CatalogImage
-    from tokenmill.core.instances import InstanceType
+    from tokenmill.core.instances import InstanceType, UnlistedInstance
+    from tokenmill.core.model_spec import ModelSpec
     from tokenmill.core.plan import Plan
     from tokenmill.core.workload import Capacity
 
@@ -42,10 +53,15 @@ class Serving:
         environment: Further variables for the container; they win over the derived ones.
         engine: Timing of a copy, for the local cloud; a documented default there otherwise.
         plan_hash: The plan that this comes from, for the template's metadata.
+        spec: Size and shape of the model, which the split and the memory are checked against; no such check
+            without it.
+        options: How the engine runs.
+        unlisted: What the instance type is, where the catalog does not know it or knows it wrongly; it is
+            warned of.
 
     Raises:
-        TokenmillError: If the shape does not fit the instance type, or the image does not run on its
-            accelerator.
+        TokenmillError: If the shape does not fit the instance type, the image does not run on its accelerator
+            or its host, the image has no such option, or the model cannot be cut so or does not fit.
     """
 
     model: str
@@ -59,9 +75,12 @@ class Serving:
     environment: Mapping[str, str] = field(default_factory=dict)
     engine: EngineTiming | None = None
     plan_hash: str | None = None
+    spec: ModelSpec | None = None
+    options: EngineOptions = field(default_factory=EngineOptions)
+    unlisted: UnlistedInstance | None = None
 
     def __post_init__(self) -> None:
-        problems = [*self._shape_problems(), *self._image_problems()]
+        problems = token_problems(self) or number_problems(self) or self._problems()
         if problems:
             raise TokenmillError("\n".join(problems))
 
@@ -88,17 +107,57 @@ class Serving:
             environment=chosen.environment,
             engine=chosen.engine,
             plan_hash=plan.hash,
+            spec=plan.model,
+            options=EngineOptions(quantization=chosen.quantization),
         )
 
     @property
     def instance(self) -> InstanceType:
-        """The instance type's row of the catalog."""
+        """The instance type, as the catalog or the caller has it."""
+        if self.unlisted is not None:
+            return self.unlisted.named(self.instance_type)
         return instance_type(self.instance_type)
 
     @property
     def serving_image(self) -> CatalogImage:
-        """The image, given or the catalog's."""
-        return self.image or serving_image(self.instance)
+        """The image, given or the catalog's, with its status on the chip; one built from it if need be."""
+        chip = self.instance.accelerator.name
+        return startable_image(self.image or image_of(chip), chip)
+
+    @property
+    def needs_built_image(self) -> bool:
+        """Whether the image must first be built into a registry of the account."""
+        return self.serving_image.in_own_registry
+
+    @property
+    def warnings(self) -> tuple[tuple[str, str], ...]:
+        """What a reader of the synthesis must know: an id and a sentence each."""
+        found, said = self.serving_image, []
+        if self.unlisted is not None:
+            said.append(
+                (
+                    "tokenmill:UnlistedInstance",
+                    f"{self.instance_type} is taken as {self.unlisted.chips} x {self.unlisted.accelerator} "
+                    f"with {self.unlisted.host_memory_gib} GiB, as given in place of the catalog; nothing "
+                    "checks that",
+                )
+            )
+        if found.status == "experimental":
+            said.append(
+                (
+                    "tokenmill:ImageExperimental",
+                    f"image {found.key} on {self.instance_type} is experimental: {found.status_reason}",
+                )
+            )
+        if found.host_ami not in host_images():
+            said.append(
+                (
+                    "tokenmill:UnlistedHostImage",
+                    f"host image {found.host_ami} is not in the catalog, so its driver is not checked "
+                    f"against what image {found.key} needs: {found.driver_needed}",
+                )
+            )
+        return tuple(said)
 
     @property
     def cores(self) -> int:
@@ -145,66 +204,30 @@ class Serving:
 
     def container_environment(self) -> dict[str, str]:
         """Return the container's environment by the image's own names, and what the caller adds."""
-        derived = self.serving_image.environment(
+        image = self.serving_image
+        derived = image.environment(
             model=self.model,
             max_sequences=self.max_sequences,
             context_tokens=self.context_tokens,
             tensor_parallel=self.tensor_parallel,
         )
-        stages = Parallelism(tensor=self.tensor_parallel, pipeline=self.pipeline_parallel)
-        return {**derived, **environment(self.serving_image, stages, AS_PUBLISHED), **self.environment}
+        split = Parallelism(
+            tensor=self.tensor_parallel, pipeline=self.pipeline_parallel, expert=self._expert_degree(image)
+        )
+        told = environment(image, split, self.options.quantization)
+        return {**derived, **told, **option_environment(self.options, image), **self.environment}
 
-    def _shape_problems(self) -> list[str]:
-        instance, tensor = self.instance, self.tensor_parallel
-        per_chip = instance.accelerator.cores_per_chip
-        problems = [
-            f"{name} is {value}; it must be 1 or more"
-            for name, value in (
-                ("tensor_parallel", tensor),
-                ("pipeline_parallel", self.pipeline_parallel),
-                ("max_sequences", self.max_sequences),
-                ("context_tokens", self.context_tokens),
-                ("host_memory_mib", self.host_memory_mib),
-            )
-            if value is not None and value < 1
-        ]
+    def _expert_degree(self, image: CatalogImage) -> int:
+        if self.spec is None:
+            return 1
+        return expert_degree(self.spec, image, self.tensor_parallel) or 1
+
+    def _problems(self) -> list[str]:
+        problems = [*shape_problems(self), *image_problems(self)]
         if problems:
             return problems
-        if tensor % per_chip:
-            problems.append(
-                f"tensor_parallel is {tensor}, which leaves cores of a chip idle; {instance.name} has "
-                f"{per_chip} cores a chip and a copy takes whole chips, so give a multiple of {per_chip}"
-            )
-        elif self.cores > instance.cores:
-            stages = (
-                f" times pipeline_parallel {self.pipeline_parallel}" if self.pipeline_parallel > 1 else ""
-            )
-            problems.append(
-                f"tensor_parallel is {tensor}{stages}, but {instance.name} has {instance.cores} cores; "
-                f"give {instance.cores} or less, or a larger instance type"
-            )
-        elif self.host_memory_mib is not None and self.host_memory_mib > instance.host_room_mib:
-            problems.append(
-                f"host_memory_mib is {self.host_memory_mib}, but {instance.name} has "
-                f"{instance.host_room_mib} MiB for copies; give a larger instance type"
-            )
-        return problems
-
-    def _image_problems(self) -> list[str]:
-        found, accelerator = self.serving_image, self.instance.accelerator.name
-        if accelerator not in found.accelerators:
-            return [
-                f"image {found.key!r} runs on {', '.join(found.accelerators)}, but {self.instance_type} has "
-                f"{accelerator}; leave image out, or give an instance type that it runs on"
-            ]
-        if not found.servable:
-            return [f"image {found.key!r} cannot be served by an endpoint as it is: {found.status_reason}"]
-        if self.pipeline_parallel > 1 and not abilities(found).pipeline:
-            return [
-                f"pipeline_parallel is {self.pipeline_parallel}, but image {found.key!r} has no option for "
-                "stages; give 1, or a type whose image has"
-            ]
-        return []
+        problems = engine_problems(self)
+        return problems + model_problems(self, self.spec) if self.spec is not None else problems
 
 
 def rolling_batch_percent(capacity: Capacity) -> int | None:

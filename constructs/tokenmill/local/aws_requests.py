@@ -168,7 +168,7 @@ def python_pattern(java: str) -> re.Pattern[str]:
             becomes letters and digits, white space, or every printable character.
     """
     pattern = java.replace(r"\uD800\uDC00-\uDBFF\uDFFF", r"\U00010000-\U0010ffff")
-    pattern = re.sub(r"\$\{\d+,\d+\}", "$", pattern)
+    pattern = re.sub(r"\$\{\d+,\d+\}", "$", pattern).replace(r"\z", r"\Z")
     parts = re.split(r"\\p\{(\w+)\}", pattern)
     translated = parts[0]
     for name, rest in zip(parts[1::2], parts[2::2], strict=True):

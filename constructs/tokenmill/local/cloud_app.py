@@ -12,19 +12,24 @@ from typing import TYPE_CHECKING, Any
 from tokenmill.core.errors import TokenmillError
 from tokenmill.local import bedrock
 from tokenmill.local.autoscaling import AutoScaling
+from tokenmill.local.autoscaling.ministack_alarms import MinistackAlarms
 from tokenmill.local.aws_requests import AwsError, Params, Scope, dispatch
 from tokenmill.local.cloudformation import register
 from tokenmill.local.cloudwatch.alarms import check_alarm, next_state
 from tokenmill.local.cloudwatch.emf import metrics_of
 from tokenmill.local.cloudwatch.metric_math import MetricMathError
-from tokenmill.local.sagemaker import runtime
+from tokenmill.local.other_services import OtherServices
+from tokenmill.local.sagemaker import async_inference, runtime
+from tokenmill.local.sagemaker.capacities import SageMakerCapacities
 from tokenmill.local.sagemaker.control import STARTUP_SECONDS, SageMaker
+from tokenmill.local.sagemaker.faults import FORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, MutableMapping
 
     from tokenmill.local.ministack_seams import Ministack
     from tokenmill.local.sagemaker.fleet import ModelServers
+    from tokenmill.local.step_functions import JsonService
 
     Message = MutableMapping[str, Any]
 
@@ -48,10 +53,16 @@ class LocalCloud:
         self.ministack = ministack
         self.fleet = fleet
         self.sagemaker = SageMaker(fleet, startup_seconds=startup_seconds)
-        self.autoscaling = AutoScaling(move=self._move_into_range)
+        alarms = MinistackAlarms(ministack)
+        self.autoscaling = AutoScaling(
+            capacities=SageMakerCapacities(self.sagemaker), alarms=alarms, statistic=ministack.statistic
+        )
+        self.sagemaker.alarm_state, self.sagemaker.scaling = alarms.state, self.autoscaling
+        alarms.on_action(self.autoscaling.alarm_evaluated)
         self.sagemaker_runtime = runtime.SageMakerRuntime(self.sagemaker, record=self._record)
         self.bedrock_runtime = bedrock.BedrockRuntime(fleet)
-        self.components = register(ministack, self.sagemaker, self.autoscaling)
+        self.others = OtherServices(ministack, self.sagemaker, self.sagemaker_runtime, record=self._record)
+        self.components = register(ministack, self.sagemaker, self.autoscaling, self.others.handlers)
         self.admin: dict[str, Callable[[Params], Params]] = {"faults": self._faults}
         self._inner = ministack.app.app
         ministack.on_log_events(self._metrics_from_logs)
@@ -74,11 +85,21 @@ class LocalCloud:
         service = credential.group(3) if credential else ""
         target = headers.get("x-amz-target", "")
         if service == "sagemaker" and runtime.PATH.match(path):
-            body = await _read(receive)
-            answer = self.sagemaker_runtime.invoke(self._scope(credential), path, headers, body, send)
+            body, caller = await _read(receive), self._scope(credential)
+            refused = self.others.async_inference.refusal(caller, path.split("/")[2])
+            if refused is not None:
+                await _send(send, *refused.json_response())
+                return
+            answer = self.sagemaker_runtime.invoke(caller, path, headers, body, send)
             await _until_gone(receive, answer)
+        elif service == "sagemaker" and async_inference.PATH.match(path):
+            body = await _read(receive)
+            queue = self.others.async_inference
+            await _send(send, *queue.answer(self._scope(credential), path, headers, body))
         elif service == "sagemaker" and target:
             await self._json(self.sagemaker, self._scope(credential), target, receive, send)
+        elif service == "codebuild":
+            await self._json(self.others.codebuild, self._scope(credential), target, receive, send)
         elif service == "application-autoscaling":
             await self._json(self.autoscaling, self._scope(credential), target, receive, send)
         elif service == "bedrock" and bedrock.PATH.match(path):
@@ -91,9 +112,13 @@ class LocalCloud:
         while True:
             await asyncio.sleep(ALARM_SECONDS)
             for account, region, _ in [key for key, _ in self.ministack.cloudwatch._alarms.all_items()]:
-                self.ministack.enter(Scope(account, region))
+                scope = Scope(account, region)
+                self.ministack.enter(scope)
                 for alarm in self.ministack.alarms():
                     self._evaluate(alarm)
+                    self.autoscaling.alarm_evaluated(scope, alarm)
+            self.autoscaling.tick()
+            self.others.async_inference.tick()
 
     async def close(self) -> None:
         """Stop the model servers and close the connections."""
@@ -114,9 +139,7 @@ class LocalCloud:
             self.components.remember_plan(stack, logical_id, name)
             self.sagemaker.follow_plan(scope, name)
 
-    async def _json(
-        self, service: SageMaker | AutoScaling, scope: Scope, target: str, receive: Any, send: Any
-    ) -> None:
+    async def _json(self, service: JsonService, scope: Scope, target: str, receive: Any, send: Any) -> None:
         body = await _read(receive)
         answer = dispatch(
             service.shapes, target, body, lambda name, params: service.call(scope, name, params)
@@ -147,23 +170,15 @@ class LocalCloud:
         return 200, kind, json.dumps(answer, default=str).encode()
 
     def _faults(self, request: Params) -> Params:
-        types = request.get("insufficient_capacity")
-        if not {"account", "region"} <= set(request) or not isinstance(types, list):
-            raise TokenmillError(
-                'faults takes {"account": "...", "region": "...", "insufficient_capacity": ["INSTANCE TYPE"]}'
-            )
-        self.sagemaker.fail_capacity(Scope(request["account"], request["region"]), types)
+        if not {"account", "region"} <= set(request):
+            raise TokenmillError(f'{FORM}; "failing_builds": {{"PROJECT": "FAILED"}} makes builds end badly')
+        scope = Scope(request["account"], request["region"])
+        of_sagemaker = {name: value for name, value in request.items() if name != "failing_builds"}
+        if "failing_builds" in request:
+            self.others.codebuild.fail_builds(scope, request["failing_builds"])
+        if len(of_sagemaker) > len(("account", "region")) or of_sagemaker == request:
+            self.sagemaker.set_faults(scope, of_sagemaker)
         return request
-
-    def _move_into_range(self, scope: Scope, namespace: str, resource: str, low: int, high: int) -> None:
-        name = resource.removeprefix("inference-component/")
-        component = self.sagemaker.accounts[scope].components.get(name)
-        if namespace != "sagemaker" or component is None or component.status != "InService":
-            return
-        wanted = min(max(component.desired, low), high)
-        if wanted != component.desired:
-            params = {"InferenceComponentName": name, "DesiredRuntimeConfig": {"CopyCount": wanted}}
-            self.sagemaker.call(scope, "UpdateInferenceComponentRuntimeConfig", params)
 
     def _record(
         self, scope: Scope, name: str, value: float, unit: str, dimensions: Mapping[str, str]

@@ -21,25 +21,42 @@ if TYPE_CHECKING:
 
 VERSION = "1.5.33"
 
-_CLOUDFORMATION = "ministack.services.cloudformation"
+CLOUDFORMATION = "ministack.services.cloudformation"
 _CLOUDWATCH = "ministack.services.cloudwatch"
 _LOGS = "ministack.services.cloudwatch_logs"
+_STATES = "ministack.services.stepfunctions"
+_EVENTS = "ministack.services.eventbridge"
+_ECR = "ministack.services.ecr"
+_STACK_EVENT = (
+    "stack_id",
+    "stack_name",
+    "logical_id",
+    "resource_type",
+    "status",
+    "reason",
+    "physical_id",
+    "detailed_status",
+)
+# Modules that hold a name of their own for the function that records a stack's events.
+STACK_EVENT_HOLDERS = ("stacks", "handlers", "changesets")
 
 SEAMS: tuple[tuple[str, str, tuple[str, ...] | None], ...] = (
     ("ministack.app", "app", ("scope", "receive", "send")),
     ("ministack.core.lambda_runtime", "reset", ()),
+    ("ministack.core.responses", "error_response_json", None),
     ("ministack.core.responses", "get_account_id", ()),
     ("ministack.core.responses", "get_region", ()),
     ("ministack.core.responses", "set_request_account_id", ("access_key_id",)),
     ("ministack.core.responses", "set_request_region", ("region",)),
-    (_CLOUDFORMATION, "_stacks", None),
-    (f"{_CLOUDFORMATION}.engine", "_parse_template", ("template_body",)),
-    (f"{_CLOUDFORMATION}.engine", "validate_template_support", ("template", "conditions", "params")),
-    (f"{_CLOUDFORMATION}.provisioners", "_RESOURCE_HANDLERS", None),
-    (f"{_CLOUDFORMATION}.provisioners", "_physical_name", None),
-    (f"{_CLOUDFORMATION}.stacks", "_runs_on_worker_thread", ("resource_type",)),
+    (CLOUDFORMATION, "_stacks", None),
+    (f"{CLOUDFORMATION}.engine", "_parse_template", ("template_body",)),
+    (f"{CLOUDFORMATION}.engine", "validate_template_support", ("template", "conditions", "params")),
+    (f"{CLOUDFORMATION}.provisioners", "_RESOURCE_HANDLERS", None),
+    (f"{CLOUDFORMATION}.provisioners", "_physical_name", None),
+    (f"{CLOUDFORMATION}.stacks", "_runs_on_worker_thread", ("resource_type",)),
     (_CLOUDWATCH, "_metrics", None),
     (_CLOUDWATCH, "_alarms", None),
+    (_CLOUDWATCH, "_composite_alarms", None),
     (_CLOUDWATCH, "_calc_stats", ("points",)),
     (_CLOUDWATCH, "_stat_value", ("stats", "stat_name", "points")),
     (_CLOUDWATCH, "_dims_key", ("dims",)),
@@ -57,6 +74,44 @@ SEAMS: tuple[tuple[str, str, tuple[str, ...] | None], ...] = (
     (_CLOUDWATCH, "cloudformation_delete_metric_alarm", None),
     (_LOGS, "_append_log_events", ("stream", "events")),
     ("ministack.services.dynamodb", "_update_ttl", ("data",)),
+    *((f"{CLOUDFORMATION}.{holder}", "_add_event", _STACK_EVENT) for holder in STACK_EVENT_HOLDERS),
+    (f"{CLOUDFORMATION}.stacks", "CLIENT_REQUEST_TOKEN", None),
+    ("ministack.app", "SERVICE_HANDLERS", None),
+    (_EVENTS, "_put_events", ("data", "allow_aws_source")),
+    (_ECR, "_describe_images", ("data",)),
+    (_ECR, "_find_image", ("repo_name", "image_id")),
+    (_ECR, "_repositories", None),
+    (_STATES, "_SERVICE_DISPATCH", None),
+    (_STATES, "_AWS_SDK_SERVICE_MAP", None),
+    (_STATES, "_AWS_SDK_ERROR_PREFIX", None),
+    (_STATES, "_ExecutionError", ("error", "cause")),
+    (_STATES, "_executions", None),
+    (_STATES, "_map_runs", None),
+    (_STATES, "_invoke_aws_sdk_integration", ("resource", "input_data")),
+    (_STATES, "_scaled_sleep", ("seconds",)),
+    (_STATES, "now_iso", ()),
+    (
+        _STATES,
+        "_run_distributed_map",
+        ("state_def", "raw_input", "effective", "iterator", "execution", "ctx"),
+    ),
+    (_STATES, "_run_sub_machine", ("states", "start_at", "input_data", "execution", "ctx")),
+    (_STATES, "_read_map_items", ("reader", "effective", "ctx")),
+    (_STATES, "_resolve_path_or_ctx", ("path", "data", "ctx")),
+    (_STATES, "_resolve_params_obj", ("template", "data", "ctx")),
+    (_STATES, "_state_query_language", ("state_def", "ctx")),
+    (_STATES, "_jsonata_state_field", ("state_def", "field", "expected", "raw_input", "ctx")),
+    (_STATES, "_apply_jsonata_template", ("value", "raw_input", "ctx", "result", "error_output")),
+    (
+        _STATES,
+        "_apply_jsonata_output",
+        ("state_def", "raw_input", "ctx", "result", "error_output", "default"),
+    ),
+    (_STATES, "_apply_state_assign", ("state_def", "raw_input", "ctx", "result", "error_output")),
+    (_STATES, "_apply_result_selector", ("state_def", "data")),
+    (_STATES, "_apply_result_path", ("state_def", "original", "result")),
+    (_STATES, "_apply_output_path", ("state_def", "data", "ctx")),
+    (_STATES, "_next_or_end", ("state_def",)),
 )
 
 
@@ -104,6 +159,9 @@ class Ministack:
     cloudwatch: Any
     logs: Any
     dynamodb: Any
+    events: Any
+    ecr: Any
+    step_functions: Any
 
     @classmethod
     def load(cls) -> Ministack:
@@ -113,13 +171,16 @@ class Ministack:
             app=load("ministack.app"),
             lambda_runtime=load("ministack.core.lambda_runtime"),
             responses=load("ministack.core.responses"),
-            stacks=load(_CLOUDFORMATION),
-            engine=load(f"{_CLOUDFORMATION}.engine"),
-            provisioners=load(f"{_CLOUDFORMATION}.provisioners"),
-            stack_tasks=load(f"{_CLOUDFORMATION}.stacks"),
+            stacks=load(CLOUDFORMATION),
+            engine=load(f"{CLOUDFORMATION}.engine"),
+            provisioners=load(f"{CLOUDFORMATION}.provisioners"),
+            stack_tasks=load(f"{CLOUDFORMATION}.stacks"),
             cloudwatch=load(_CLOUDWATCH),
             logs=load(_LOGS),
             dynamodb=load("ministack.services.dynamodb"),
+            events=load(_EVENTS),
+            ecr=load(_ECR),
+            step_functions=load(_STATES),
         )
 
     def scope(self) -> Scope:

@@ -11,7 +11,7 @@ from tokenmill.local.levels import level_of
 if TYPE_CHECKING:
     from tokenmill.local.cloud_app import LocalCloud
 
-CONTROL_LOOP = "not in this release: policies are registered and listed, capacity follows ranges only"
+CONTROL_LOOP = "target tracking, steps and schedules act on SageMaker's capacities, in real time"
 
 
 class StackView:

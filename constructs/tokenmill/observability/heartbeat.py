@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from aws_cdk import aws_sqs as sqs
 
-    from tokenmill.endpoints.base import LlmEndpointBase
+    from tokenmill.endpoints.base import EndpointBase
 
 ENTRY = FunctionEntry(
     runs=HEARTBEAT,
@@ -35,26 +35,31 @@ class HeartbeatTarget:
 
     Args:
         target: The value of the metrics' Target dimension.
-        component: The inference component whose copies are counted; None for Bedrock.
-        component_arn: The component's ARN, which the function may describe.
+        component: The inference component whose copies are counted; None otherwise.
+        variant_of: The endpoint of one variant whose instances are counted; None otherwise.
+        counted_arn: The ARN of that component or endpoint, which the function may describe.
     """
 
     target: str
     component: str | None = None
-    component_arn: str | None = None
+    variant_of: str | None = None
+    counted_arn: str | None = None
 
     @classmethod
-    def endpoint(cls, endpoint: LlmEndpointBase) -> HeartbeatTarget:
-        """Return the target of an endpoint.
+    def endpoint(cls, endpoint: EndpointBase) -> HeartbeatTarget:
+        """Return the target of an endpoint or of one of its components.
 
         Args:
-            endpoint: The endpoint whose copies are counted.
+            endpoint: The endpoint whose copies or instances are counted.
         """
-        return cls(
-            target=endpoint.component_name,
-            component=endpoint.component_name,
-            component_arn=endpoint.component_arn,
-        )
+        # The endpoints' metrics come from this package, so their classes are looked up when they are there.
+        from tokenmill.endpoints.base import LlmEndpointBase
+
+        target = endpoint.metric_target
+        if isinstance(endpoint, LlmEndpointBase):
+            name, arn = endpoint.component_name, endpoint.component_arn
+            return cls(target=target, component=name, counted_arn=arn)
+        return cls(target=target, variant_of=endpoint.endpoint_name, counted_arn=endpoint.endpoint_arn)
 
     @classmethod
     def bedrock(cls, model_id: str) -> HeartbeatTarget:
@@ -98,7 +103,13 @@ class Heartbeat(Construct):
         hosting = hosting or FunctionHosting()
         if hosting.reserved_concurrency is not None:
             hosting = replace(hosting, reserved_concurrency=1)
-        document = {"targets": [{"target": item.target, "component": item.component} for item in targets]}
+        document = {
+            "targets": [
+                {"target": item.target, "component": item.component}
+                | ({} if item.variant_of is None else {"endpoint": item.variant_of})
+                for item in targets
+            ]
+        }
         self.handler = RuntimeFunction(
             self,
             "Function",
@@ -106,11 +117,13 @@ class Heartbeat(Construct):
             environment={HEARTBEAT_VARIABLE: cdk.Stack.of(self).to_json_string(document)},
             hosting=hosting,
         )
-        components = [item.component_arn for item in targets if item.component_arn is not None]
-        if components:
-            self.handler.role.add_to_policy(
-                iam.PolicyStatement(actions=list(actions.COMPONENT_READ), resources=components)
-            )
+        for granted, arns in (
+            (actions.COMPONENT_READ, [item.counted_arn for item in targets if item.component is not None]),
+            (actions.ENDPOINT_READ, [item.counted_arn for item in targets if item.variant_of is not None]),
+        ):
+            named = [arn for arn in arns if arn is not None]
+            if named:
+                self.handler.role.add_to_policy(iam.PolicyStatement(actions=list(granted), resources=named))
         self.rule = self._rule(hosting.dead_letter_queue)
 
     def _rule(self, queue: sqs.IQueue | None) -> events.CfnRule:

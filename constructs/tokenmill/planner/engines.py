@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from tokenmill.core.workload import AS_PUBLISHED
+from tokenmill.core.images import image_catalog
 
 if TYPE_CHECKING:
     from tokenmill.core.images import CatalogImage
@@ -38,13 +38,23 @@ class Abilities:
     many_buckets: bool
 
 
-# Pipeline, experts and formats: deepjavalibrary/djl-serving, "LMI environment variable instruction" and
-# "vLLM Engine User Guide" (engine arguments pass through as OPTION_ names; runtime quantization: fp8).
+# Experts and formats: deepjavalibrary/djl-serving, "LMI environment variable instruction" and "vLLM Engine
+# User Guide" (engine arguments pass through as OPTION_ names; runtime quantization: fp8). Its vLLM handler
+# refuses every pipeline degree but 1 (deepjavalibrary/djl-serving@d21927c: vllm_rb_properties.py).
 # vLLM caches prefixes unless told otherwise (vLLM documentation: "Automatic Prefix Caching").
 LMI = Abilities(
-    pipeline="OPTION_PIPELINE_PARALLEL_DEGREE",
+    pipeline="",
     expert="OPTION_ENABLE_EXPERT_PARALLEL",
     conversions={"fp8": {"OPTION_QUANTIZE": "fp8"}},
+    prefix_cache=True,
+    speculative=True,
+    many_buckets=False,
+)
+# aws/deep-learning-containers, docs/vllm/configuration.md: an SM_VLLM_ variable is a flag of vLLM's server.
+VLLM = Abilities(
+    pipeline="SM_VLLM_PIPELINE_PARALLEL_SIZE",
+    expert="SM_VLLM_ENABLE_EXPERT_PARALLEL",
+    conversions={"fp8": {"SM_VLLM_QUANTIZATION": "fp8"}},
     prefix_cache=True,
     speculative=True,
     many_buckets=False,
@@ -60,7 +70,7 @@ OPTIMUM_NEURON = Abilities(
 NEURON_VLLM = Abilities(
     pipeline="", expert="", conversions={}, prefix_cache=False, speculative=True, many_buckets=True
 )
-BY_STYLE = {"OPTION_": LMI, "SM_ON_": OPTIMUM_NEURON}
+BY_SERVER = {"lmi": LMI, "vllm": VLLM, "optimum-neuron": OPTIMUM_NEURON, "vllm-neuron": NEURON_VLLM}
 
 
 def abilities(image: CatalogImage) -> Abilities:
@@ -69,7 +79,23 @@ def abilities(image: CatalogImage) -> Abilities:
     Args:
         image: The serving image.
     """
-    return BY_STYLE.get(image.environment_style, NEURON_VLLM)
+    return BY_SERVER[image.server]
+
+
+def staged_image(image: CatalogImage, accelerator: str, region: str | None = None) -> CatalogImage | None:
+    """Return the image that runs pipeline stages on a chip: the given one, another of the catalog, or None.
+
+    Args:
+        image: The serving image.
+        accelerator: Name of the chip.
+        region: AWS region that must have it; None does not check.
+    """
+    for found in (image, *image_catalog().values()):
+        paired = found.on(accelerator)
+        serves = accelerator in found.accelerators and paired.servable
+        if abilities(found).pipeline and serves and (region is None or region in found.registry_accounts):
+            return paired
+    return None
 
 
 def served_workload(workload: Workload, image: CatalogImage) -> tuple[Workload, tuple[str, ...]]:
@@ -108,8 +134,7 @@ def environment(image: CatalogImage, parallelism: Parallelism, quantization: str
         variables[able.pipeline] = str(parallelism.pipeline)
     if parallelism.expert > 1:
         variables[able.expert] = "true"
-    if quantization != AS_PUBLISHED:
-        variables |= able.conversions[quantization]
+    variables |= able.conversions.get(quantization, {})
     return variables
 
 

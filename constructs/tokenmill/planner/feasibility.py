@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tokenmill.core.calibration import Calibration
     from tokenmill.core.images import CatalogImage
-    from tokenmill.core.instances import InstanceType
+    from tokenmill.core.instances import Accelerator, InstanceType
     from tokenmill.core.user_catalog import UserCatalog
 
 INPUT_KINDS = (
@@ -199,7 +199,17 @@ def _region(problem: Problem, instance: InstanceType, image: CatalogImage) -> st
 
 
 def _architecture(problem: Problem, instance: InstanceType, image: CatalogImage) -> str:
-    name, served = problem.model.served_class, image.architectures
+    return unserved_class(problem.model, image)
+
+
+def unserved_class(model: ModelSpec, image: CatalogImage) -> str:
+    """Return why an image does not serve a model's class; empty where it does.
+
+    Args:
+        model: The model.
+        image: The serving image.
+    """
+    name, served = model.served_class, image.architectures
     if name in served:
         return ""
     if len(served) <= FEW_CLASSES:
@@ -212,7 +222,18 @@ def _architecture(problem: Problem, instance: InstanceType, image: CatalogImage)
 
 
 def _quantization(problem: Problem, instance: InstanceType, image: CatalogImage) -> str:
-    weights, accelerator = problem.model.quantization, instance.accelerator
+    return unserved_weights(problem.model, instance.accelerator, image)
+
+
+def unserved_weights(model: ModelSpec, accelerator: Accelerator, image: CatalogImage) -> str:
+    """Return why a chip does not compute with a model's published weights; empty where it does.
+
+    Args:
+        model: The model.
+        accelerator: The chip.
+        image: The serving image.
+    """
+    weights = model.quantization
     if not weights or (weights in image.quantizations and weights in accelerator.quantizations):
         return ""
     return f"{accelerator.name} does not compute with {weights} weights; give the model's bfloat16 version"

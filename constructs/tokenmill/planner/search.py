@@ -11,7 +11,7 @@ from tokenmill.core.instances import instance_catalog
 from tokenmill.core.plan import Candidate, Rejection
 from tokenmill.core.workload import AS_PUBLISHED
 from tokenmill.planner.candidates import Fleet, Setting
-from tokenmill.planner.engines import served_workload
+from tokenmill.planner.engines import served_workload, staged_image
 from tokenmill.planner.feasibility import Problem, instance_rejection
 from tokenmill.planner.load import best_rate, latency
 from tokenmill.planner.room import held, most_sequences, sequence_tokens
@@ -75,12 +75,13 @@ class Search:
             return [], [refused]
         working: list[tuple[Split, Candidate]] = []
         rejections: list[Rejection] = []
-        for splits in (tensor_splits, pipeline_splits):
-            for split in splits(self.problem, instance, image):
+        staged = staged_image(image, instance.accelerator.name, self.problem.region) or image
+        for splits, served in ((tensor_splits, image), (pipeline_splits, staged)):
+            for split in splits(self.problem, instance, served):
                 if isinstance(split, Rejection):
                     rejections.append(split)
                     continue
-                outcome = self.split(instance, image, split)
+                outcome = self.split(instance, served, split)
                 if isinstance(outcome, Rejection):
                     rejections.append(outcome)
                 else:

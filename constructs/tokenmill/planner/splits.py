@@ -93,7 +93,7 @@ def tensor_splits(
                 model=model,
             )
             if expert is None:
-                yield split.rejection(instance, "experts", _uncut_experts(model, tensor))
+                yield split.rejection(instance, "experts", uncut_experts(model, tensor))
             else:
                 yield split
 
@@ -108,7 +108,7 @@ def pipeline_splits(problem: Problem, instance: InstanceType, image: CatalogImag
     Args:
         problem: What is asked.
         instance: The instance type.
-        image: Its serving image.
+        image: A serving image.
     """
     if not abilities(image).pipeline or problem.workload.speculative:
         return
@@ -170,7 +170,13 @@ def refusal(problem: Problem, accelerator: Accelerator, image: CatalogImage, spl
     return "", ""
 
 
-def _uncut_experts(model: ModelSpec, tensor: int) -> str:
+def uncut_experts(model: ModelSpec, tensor: int) -> str:
+    """Return why the experts of a mixture cannot be spread over some cores.
+
+    Args:
+        model: The model.
+        tensor: Cores that share each layer.
+    """
     grain = f" in blocks of {FP8_BLOCK}" if model.quantization == "fp8" else ""
     return (
         f"{tensor} cores can neither cut experts {model.expert_width} wide evenly{grain} nor share "
@@ -181,23 +187,41 @@ def _uncut_experts(model: ModelSpec, tensor: int) -> str:
 def _topology(
     problem: Problem, accelerator: Accelerator, image: CatalogImage, split: Split
 ) -> tuple[str, str]:
-    groups, tensor = accelerator.core_groups, split.parallelism.tensor
+    reason = torn_group(accelerator, split.parallelism.tensor)
+    return ("topology", reason) if reason else ("", "")
+
+
+def torn_group(accelerator: Accelerator, tensor: int) -> str:
+    """Return why some cores of a chip cannot work together; empty where they can.
+
+    Args:
+        accelerator: The chip.
+        tensor: Cores that share each layer.
+    """
+    groups = accelerator.core_groups
     if not groups or tensor in groups:
-        return "", ""
+        return ""
     allowed = ", ".join(str(group) for group in groups)
-    return (
-        "topology",
-        f"{tensor} cores of {accelerator.name} cannot work together; allowed: {allowed}",
-    )
+    return f"{tensor} cores of {accelerator.name} cannot work together; allowed: {allowed}"
 
 
 def _heads(problem: Problem, accelerator: Accelerator, image: CatalogImage, split: Split) -> tuple[str, str]:
-    model, tensor = split.model, split.parallelism.tensor
+    reason = uneven_heads(split.model, split.parallelism.tensor)
+    return ("heads", reason) if reason else ("", "")
+
+
+def uneven_heads(model: ModelSpec, tensor: int) -> str:
+    """Return why the heads of a model cannot be spread over some cores; empty where they can.
+
+    Args:
+        model: The model.
+        tensor: Cores that share each layer.
+    """
     if model.attention_heads % tensor:
-        return "heads", f"tensor parallel {tensor} does not divide {model.attention_heads} attention heads"
+        return f"tensor parallel {tensor} does not divide {model.attention_heads} attention heads"
     if model.kv_heads % tensor and tensor % model.kv_heads:
-        return "heads", f"{model.kv_heads} key-value heads cannot be spread evenly over {tensor} cores"
-    return "", ""
+        return f"{model.kv_heads} key-value heads cannot be spread evenly over {tensor} cores"
+    return ""
 
 
 def _memory(problem: Problem, accelerator: Accelerator, image: CatalogImage, split: Split) -> tuple[str, str]:

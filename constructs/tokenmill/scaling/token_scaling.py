@@ -51,8 +51,8 @@ class TokenScaling(Construct):
         start_seconds: Longest time that a copy takes to start, in seconds; waking up waits so long.
 
     Raises:
-        TokenmillError: If the fewest copies are 0 and the endpoint cannot be without copies, or hours are
-            given and the fewest copies are not 0.
+        TokenmillError: If the endpoint is asynchronous, the fewest copies are 0 and the endpoint cannot be
+            without copies, or hours are given and the fewest copies are not 0.
     """
 
     def __init__(
@@ -156,6 +156,11 @@ class TokenScaling(Construct):
 
 
 def _check(endpoint: EndpointBase, capacity: Capacity, hours: OfficeHours | None) -> None:
+    if endpoint.answers_async:
+        raise TokenmillError(
+            "endpoint is asynchronous, where SageMaker publishes no concurrent requests and no gateway counts "
+            "tokens; use BacklogScaling"
+        )
     if capacity.minimum == 0 and endpoint.scalable_dimension == INSTANCES_DIMENSION:
         raise TokenmillError(
             "capacity.minimum is 0, but only an endpoint of inference components can be without instances; "

@@ -6,6 +6,7 @@ from __future__ import annotations
 # inference component where the call names one.
 ENDPOINT_INVOKE = ("sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream")
 COMPONENT_READ = ("sagemaker:DescribeInferenceComponent",)
+ENDPOINT_READ = ("sagemaker:DescribeEndpoint",)
 
 # "Prerequisites for inference" (Amazon Bedrock user guide): Converse needs InvokeModel, ConverseStream needs
 # InvokeModelWithResponseStream; there is no action called Converse.
@@ -83,3 +84,116 @@ ASYNC_ANSWER_WRITE = ("s3:AbortMultipartUpload", "s3:PutObject")
 ASYNC_BUCKET_LIST = ("s3:ListBucket",)
 ASYNC_NOTIFY = ("sns:Publish",)
 ASYNC_REQUEST_WRITE = ("s3:PutObject",)
+
+# "Actions, resources, and condition keys for AWS CodeBuild"; the end of a build's log says why it failed.
+BUILD_CONTROL = (
+    "codebuild:BatchGetBuilds",
+    "codebuild:ListBuildsForProject",
+    "codebuild:StartBuild",
+    "codebuild:StopBuild",
+)
+BUILD_LOG_READ = ("logs:GetLogEvents",)
+# "Allow CodeBuild to interact with other AWS services" (AWS CodeBuild user guide): the parts of its policy
+# that a build with its own log group and a source in S3 uses.
+BUILD_LOGS = ("logs:CreateLogStream", "logs:PutLogEvents")
+BUILD_SOURCE_READ = ("s3:GetObject", "s3:GetObjectVersion")
+BUILD_SECRET_READ = ("secretsmanager:GetSecretValue",)
+BUILD_SECRET_KEY = ("kms:Decrypt",)
+
+# "Amazon S3 multipart upload API permissions"; what is there already is listed and read back for its hash.
+MIRROR_WRITE = ("s3:AbortMultipartUpload", "s3:GetObject", "s3:ListMultipartUploadParts", "s3:PutObject")
+MIRROR_LIST = ("s3:ListBucket",)
+MIRROR_UPLOADS = ("s3:ListBucketMultipartUploads",)
+# SageMaker loads a model's artifacts with the execution role ("CreateModel API: Execution Role Permissions").
+MODEL_READ = ("s3:GetObject",)
+MODEL_LIST = ("s3:ListBucket",)
+MODEL_KEY_READ = ("kms:Decrypt",)
+
+# "IAM permissions for pushing an image to a private repository" (Amazon ECR user guide), and to find a tag.
+IMAGE_PUSH = (
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:BatchGetImage",
+    "ecr:CompleteLayerUpload",
+    "ecr:DescribeImages",
+    "ecr:GetDownloadUrlForLayer",
+    "ecr:InitiateLayerUpload",
+    "ecr:PutImage",
+    "ecr:UploadLayerPart",
+)
+IMAGE_DIGEST_READ = ("ecr:DescribeImages",)
+
+# "IAM policies for Amazon SageMaker" (AWS Step Functions developer guide), "Run a Job (.sync)".
+TRAINING_JOB_RUN = (
+    "sagemaker:CreateTrainingJob",
+    "sagemaker:DescribeTrainingJob",
+    "sagemaker:StopTrainingJob",
+)
+TRAINING_JOB_TAG = ("sagemaker:AddTags",)
+TRAINING_JOB_LIST_TAGS = ("sagemaker:ListTags",)
+JOB_EVENTS = ("events:DescribeRule", "events:PutRule", "events:PutTargets")
+PASS_ROLE = ("iam:PassRole",)
+CALL_FUNCTION = ("lambda:InvokeFunction",)
+# "Logging in CloudWatch Logs" and "Trace Step Functions executions with AWS X-Ray" (AWS Step Functions).
+STATE_MACHINE_LOGS = (
+    "logs:CreateLogDelivery",
+    "logs:DeleteLogDelivery",
+    "logs:DescribeLogGroups",
+    "logs:DescribeResourcePolicies",
+    "logs:GetLogDelivery",
+    "logs:ListLogDeliveries",
+    "logs:PutResourcePolicy",
+    "logs:UpdateLogDelivery",
+)
+STATE_MACHINE_TRACES = (
+    "xray:GetSamplingRules",
+    "xray:GetSamplingTargets",
+    "xray:PutTelemetryRecords",
+    "xray:PutTraceSegments",
+)
+
+# "CreateTrainingJob API: Execution Role Permissions" (Amazon SageMaker developer guide): a channel and the
+# output; HeadObject says 404 instead of 403 only to who may list.
+WEIGHTS_READ = ("s3:GetObject",)
+ARTIFACT_WRITE = ("s3:AbortMultipartUpload", "s3:PutObject")
+MANIFEST_WRITE = ("s3:GetObject", "s3:PutObject")
+MANIFEST_READ = ("s3:GetObject",)
+ARTIFACT_LIST = ("s3:ListBucket",)
+
+# "IAM policies for calling Amazon SageMaker" and "IAM policies for using Distributed Map states" (AWS Step
+# Functions developer guide); tags on the job take AddTags.
+TRANSFORM_JOB_RUN = (
+    "sagemaker:AddTags",
+    "sagemaker:CreateTransformJob",
+    "sagemaker:DescribeTransformJob",
+    "sagemaker:StopTransformJob",
+)
+TRANSFORM_JOB_LIST_TAGS = ("sagemaker:ListTags",)
+MAP_RUN_START = ("states:StartExecution",)
+MAP_RUN_WATCH = ("states:DescribeExecution", "states:StopExecution")
+MAP_RUN_REDRIVE = ("states:RedriveExecution",)
+JOB_START = ("states:StartExecution",)
+JOB_WATCH = ("states:DescribeExecution",)
+# Batch transform reads its input and writes its output with the model's role ("CreateModel API: Execution
+# Role Permissions"); so do the functions of a fan-out with theirs.
+BATCH_READ = ("s3:GetObject",)
+BATCH_WRITE = ("s3:AbortMultipartUpload", "s3:PutObject")
+BATCH_LIST = ("s3:ListBucket",)
+# The same page: what SageMaker writes with a customer's key.
+BATCH_OUTPUT_KEY = ("kms:Encrypt",)
+
+# "Actions, resources, and condition keys" for Amazon SageMaker, AWS Application Auto Scaling and AWS
+# CloudFormation: what the guard of a deployment reads, counts and suspends.
+STACK_READ = ("cloudformation:DescribeStacks",)
+ENDPOINT_READ = ("sagemaker:DescribeEndpoint",)
+# "Permissions required for API actions on target services" (Application Auto Scaling user guide).
+ENDPOINT_CONFIG_READ = ("sagemaker:DescribeEndpointConfig",)
+COMPONENT_COUNT = ("sagemaker:UpdateInferenceComponentRuntimeConfig",)
+INSTANCE_COUNT = ("sagemaker:UpdateEndpointWeightsAndCapacities",)
+SMOKE_PROMPT = ("sagemaker:InvokeEndpoint",)
+SCALABLE_TARGET_LIST = ("application-autoscaling:DescribeScalableTargets",)
+SCALABLE_TARGET_SUSPEND = ("application-autoscaling:RegisterScalableTarget",)
+SCALABLE_TARGET_MARK = (
+    "application-autoscaling:ListTagsForResource",
+    "application-autoscaling:TagResource",
+    "application-autoscaling:UntagResource",
+)

@@ -285,11 +285,11 @@ CLAIMS: tuple[Line, ...] = (
         deployment=Deployment.GPU_ENDPOINT,
     ),
     Line(
-        id="lmi-pipeline",
-        claim="OPTION_PIPELINE_PARALLEL_DEGREE=2 splits a model into two stages in the Large Model Inference "
-        "image 0.38.0.",
-        why="An older version of the image refuses more than one stage with its own batching "
-        "(deepjavalibrary/djl-serving: vllm_rb_properties.py).",
+        id="vllm-pipeline",
+        claim="SM_VLLM_PIPELINE_PARALLEL_SIZE=2 splits a model into two stages in the vLLM image 0.30.0.",
+        why="The image makes a flag of vLLM's server of every such variable; no page shows this one. The "
+        "Large Model Inference image refuses more than one stage (deepjavalibrary/djl-serving@d21927c: "
+        "vllm_rb_properties.py), so plans with stages are served by this one.",
         relies="Plans with pipeline stages.",
         probe="Serves Qwen/Qwen3-0.6B on two GPUs with it and looks for pipeline_parallel_size=2 in the "
         "engine's log.",

@@ -10,7 +10,7 @@ from tokenmill.core.instances import instance_type
 from tokenmill.core.model_catalog import known_model
 from tokenmill.core.workload import AS_PUBLISHED, Limits, Parallelism, Slo, Workload
 from tokenmill.planner import plan
-from tokenmill.planner.engines import environment
+from tokenmill.planner.engines import environment, staged_image
 from tokenmill.verification import component_stack, endpoints, planned_load, served
 from tokenmill.verification.aws import ProbeTimeoutError
 from tokenmill.verification.line import Deployment
@@ -22,6 +22,7 @@ from tokenmill.verification.served import Option
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+    from tokenmill.core.images import CatalogImage
     from tokenmill.core.plan import Plan
     from tokenmill.verification.aws import Aws
 
@@ -84,7 +85,7 @@ def gpu_split_endpoint(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str,
     deployment = Deployment.GPU_SPLIT_ENDPOINT
     made = gpu_plan(deployment, EXPERT_MODEL, aws.region)
     endpoint = endpoints.create_accelerated_endpoint(aws, deployment, "split")
-    if {"lmi-pipeline", "copies-packed"} & set(wanted):
+    if {"vllm-pipeline", "copies-packed"} & set(wanted):
         yield from _pipeline(aws, endpoint, made, wanted)
     if "lmi-experts" in wanted:
         chips = instance_type(made.chosen.instance_type).chips
@@ -123,8 +124,8 @@ def _pipeline(aws: Aws, endpoint: str, made: Plan, wanted: Collection[str]) -> I
     option = _option(deployment, "pipeline", staged, AS_PUBLISHED)
     copy = _copy(aws, deployment, endpoints.MODEL, staged, option, memory_mib=memory)
     component, status = endpoints.create_component(aws, endpoint, "pipeline", copy)
-    if "lmi-pipeline" in wanted:
-        yield "lmi-pipeline", served.accepts(aws, endpoint, component, status, option)
+    if "vllm-pipeline" in wanted:
+        yield "vllm-pipeline", served.accepts(aws, endpoint, component, status, option)
     if "copies-packed" in wanted:
         if not status.in_service:
             # How copies are packed does not depend on how their model is split.
@@ -161,7 +162,7 @@ def _packed(aws: Aws, endpoint: str, component: str, status: endpoints.Status, m
 
 
 def _option(deployment: Deployment, name: str, split: Parallelism, quantization: str) -> Option:
-    image = serving_image(instance_type(FOOTPRINTS[deployment].instance))
+    image = _image(deployment, split)
     shown, otherwise, word = _SHOWN[name]
     return Option(
         environment=environment(image, split, quantization),
@@ -169,6 +170,13 @@ def _option(deployment: Deployment, name: str, split: Parallelism, quantization:
         otherwise=otherwise,
         word=word,
     )
+
+
+def _image(deployment: Deployment, split: Parallelism, region: str | None = None) -> CatalogImage:
+    kind = instance_type(FOOTPRINTS[deployment].instance)
+    found = serving_image(kind, region)
+    staged = staged_image(found, kind.accelerator.name, region) if split.pipeline > 1 else None
+    return staged or found
 
 
 def _copy(
@@ -180,7 +188,7 @@ def _copy(
     *,
     memory_mib: int = endpoints.MEMORY_MIB,
 ) -> endpoints.Copy:
-    image = serving_image(instance_type(FOOTPRINTS[deployment].instance), aws.region)
+    image = _image(deployment, split, aws.region)
     plain = image.environment(
         model=model, max_sequences=1, context_tokens=_SMALL_CONTEXT, tensor_parallel=split.tensor
     )

@@ -20,6 +20,8 @@ from tokenmill.local.cloudformation.sagemaker import ComponentHandler, EndpointH
 from tokenmill.local.levels import Level, level_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tokenmill.local.autoscaling import AutoScaling
     from tokenmill.local.ministack_seams import Ministack
     from tokenmill.local.sagemaker.control import SageMaker
@@ -27,13 +29,16 @@ if TYPE_CHECKING:
 BLOCKING_TYPES = ("AWS::SageMaker::Endpoint", "AWS::SageMaker::InferenceComponent")
 
 
-def register(ministack: Ministack, sagemaker: SageMaker, autoscaling: AutoScaling) -> ComponentHandler:
+def register(
+    ministack: Ministack, sagemaker: SageMaker, autoscaling: AutoScaling, more: Mapping[str, Any]
+) -> ComponentHandler:
     """Put the handlers into MiniStack, and take out every type that the table of levels does not declare.
 
     Args:
         ministack: MiniStack's modules.
         sagemaker: The control plane.
         autoscaling: Application Auto Scaling.
+        more: Handlers of further types.
     """
     registry = ministack.provisioners._RESOURCE_HANDLERS
     component = ComponentHandler(ministack, sagemaker)
@@ -51,6 +56,7 @@ def register(ministack: Ministack, sagemaker: SageMaker, autoscaling: AutoScalin
     }
     through_api = api_resources(ministack)
     ours.update(through_api)
+    ours.update(more)
     blocking = {*BLOCKING_TYPES, *through_api}
     for name, handler in ours.items():
         registry[name] = {

@@ -71,18 +71,19 @@ def last_part(name_or_arn: str) -> str:
     return name_or_arn.rsplit("/", 1)[-1]
 
 
-def wait(condition: Callable[[], bool], problem: str) -> None:
+def wait(condition: Callable[[], bool], problem: str, *, seconds: float = SETTLE_SECONDS) -> None:
     """Wait for a state.
 
     Args:
         condition: Whether it is reached.
         problem: What to say when it is not.
+        seconds: How long, in seconds.
 
     Raises:
-        TokenmillError: It is not reached in two minutes.
+        TokenmillError: It is not reached in that time.
     """
-    deadline = time.monotonic() + SETTLE_SECONDS
+    deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise TokenmillError(f"{problem} after {SETTLE_SECONDS:.0f} s")
+            raise TokenmillError(f"{problem} after {seconds:.0f} s")
         time.sleep(0.02)

@@ -11,12 +11,23 @@ from typing import TYPE_CHECKING
 
 from tokenmill.core.errors import TokenmillError
 from tokenmill.local.cloudformation.common import Outcome, call, last_part, only, wait
+from tokenmill.local.sagemaker.component_fleet import model_plan
 
 if TYPE_CHECKING:
     from tokenmill.local.aws_requests import Params
     from tokenmill.local.ministack_seams import Ministack
     from tokenmill.local.sagemaker.control import SageMaker
 
+# The longest deployment that SageMaker takes is eight hours, which take eight minutes here.
+DEPLOYMENT_SECONDS = 600.0
+_MOVING = ("Creating", "Updating", "RollingBack")
+_UPDATE_MEMBERS = (
+    "EndpointConfigName",
+    "DeploymentConfig",
+    "RetainAllVariantProperties",
+    "ExcludeRetainedVariantProperties",
+    "RetainDeploymentConfig",
+)
 _RENAME = (
     "CloudFormation cannot update a stack when a custom-named resource requires replacing. "
     "Rename {name} and update the stack again."
@@ -40,6 +51,7 @@ class NamedBySageMaker:
     def create(self, logical_id: str, properties: Params, stack: str) -> Outcome:
         """Create the resource."""
         name = properties.get(f"{self._noun}Name") or self._generated_name(logical_id, properties, stack)
+        self._remember_plan(stack, logical_id, name)
         params = {**properties, f"{self._noun}Name": name}
         answer = call(self._sagemaker, self._ministack.scope(), f"Create{self._noun}", params)
         arn = answer[f"{self._noun}Arn"]
@@ -59,6 +71,13 @@ class NamedBySageMaker:
             params = {f"{self._noun}Name": name}
             call(self._sagemaker, self._ministack.scope(), f"Delete{self._noun}", params)
 
+    def _remember_plan(self, stack: str, logical_id: str, name: str) -> None:
+        """Give the control plane the plan of a model that a variant serves by itself."""
+        definition = self._ministack.template_resource(stack, logical_id)
+        plan = (definition.get("Metadata") or {}).get("tokenmill")
+        if self._noun == "Model" and plan:
+            self._sagemaker.set_plan(self._ministack.scope(), model_plan(name), plan)
+
     def _name_of(self, arn: str) -> str | None:
         account = self._sagemaker.accounts[self._ministack.scope()]
         records = account.models if self._noun == "Model" else account.configs
@@ -71,6 +90,10 @@ class NamedBySageMaker:
 
 class EndpointHandler:
     """Endpoints: created and updated until they are in service.
+
+    An update that SageMaker rolls back ends in service too, with the old configuration, and succeeds here:
+    that is how terraform-provider-aws #39099, #46663 and #48997 report it for their tool. What AWS's own
+    handler does is not documented; this is the worse of the two, and what a check after a deployment is for.
 
     Args:
         ministack: MiniStack's modules.
@@ -101,10 +124,10 @@ class EndpointHandler:
         name = physical_id.rsplit("/", 1)[-1]
         if after["EndpointConfigName"] == before["EndpointConfigName"]:
             return self._settled(name)
-        params = only(after, "EndpointConfigName", "DeploymentConfig", "RetainAllVariantProperties")
+        params = only(after, *_UPDATE_MEMBERS)
         params |= {"EndpointName": name, "EndpointConfigName": last_part(after["EndpointConfigName"])}
         call(self._sagemaker, self._ministack.scope(), "UpdateEndpoint", params)
-        return self._settled(name)
+        return self._settled(name, rolled_back_is_fine=True)
 
     def delete(self, physical_id: str, properties: Params) -> None:
         """Delete the endpoint and wait until it is gone."""
@@ -114,10 +137,11 @@ class EndpointHandler:
             call(self._sagemaker, scope, "DeleteEndpoint", {"EndpointName": name})
             wait(lambda: name not in account.endpoints, f"endpoint {name} is not gone")
 
-    def _settled(self, name: str) -> Outcome:
+    def _settled(self, name: str, *, rolled_back_is_fine: bool = False) -> Outcome:
         endpoint = self._sagemaker.accounts[self._ministack.scope()].endpoints[name]
-        wait(lambda: endpoint.status not in ("Creating", "Updating"), f"endpoint {name} is not in service")
-        if endpoint.status != "InService" or endpoint.failure:
+        settled = f"endpoint {name} is not in service"
+        wait(lambda: endpoint.status not in _MOVING, settled, seconds=DEPLOYMENT_SECONDS)
+        if endpoint.status != "InService" or (endpoint.failure and not rolled_back_is_fine):
             raise TokenmillError(f"endpoint {name} is {endpoint.status}: {endpoint.failure}")
         return endpoint.arn, {"EndpointName": name, "EndpointArn": endpoint.arn}
 
@@ -156,14 +180,12 @@ class ComponentHandler:
             return self.create(logical_id, after, stack)
         name = physical_id.rsplit("/", 1)[-1]
         self.remember_plan(stack, logical_id, name)
-        changed = [
-            key
-            for key in ("Specification", "Specifications", "RuntimeConfig")
-            if before.get(key) != after.get(key)
-        ]
-        if changed:
-            params = only(after, *changed, "DeploymentConfig") | {"InferenceComponentName": name}
+        members = ("Specification", "Specifications", "RuntimeConfig")
+        if any(before.get(key) != after.get(key) for key in members):
+            # Everything that the template says goes along: its copies replace those that scaling has made.
+            params = only(after, *members, "DeploymentConfig") | {"InferenceComponentName": name}
             call(self._sagemaker, self._ministack.scope(), "UpdateInferenceComponent", params)
+            return self._settled(name, rolled_back_is_fine=True)
         return self._settled(name)
 
     def delete(self, physical_id: str, properties: Params) -> None:
@@ -186,10 +208,11 @@ class ComponentHandler:
         plan = (definition.get("Metadata") or {}).get("tokenmill") or {}
         self._sagemaker.set_plan(self._ministack.scope(), name, plan)
 
-    def _settled(self, name: str) -> Outcome:
+    def _settled(self, name: str, *, rolled_back_is_fine: bool = False) -> Outcome:
         component = self._sagemaker.accounts[self._ministack.scope()].components[name]
-        wait(lambda: component.status not in ("Creating", "Updating"), f"component {name} is not in service")
-        if component.status != "InService" or component.failure:
+        settled = f"component {name} is not in service"
+        wait(lambda: component.status not in _MOVING, settled, seconds=DEPLOYMENT_SECONDS)
+        if component.status != "InService" or (component.failure and not rolled_back_is_fine):
             raise TokenmillError(f"inference component {name} is {component.status}: {component.failure}")
         attributes = {
             "InferenceComponentArn": component.arn,

@@ -112,6 +112,26 @@ def next_state(
     return "OK", f"Threshold not crossed: {reason}."
 
 
+def datapoints(
+    alarm: Mapping[str, Any], fetch: Callable[[MetricQuery], float | None], now: float
+) -> list[float]:
+    """Return the newest data points that an alarm looks at, the oldest first.
+
+    Args:
+        alarm: The alarm as PutMetricAlarm takes it.
+        fetch: Gives one statistic of one metric.
+        now: Time of the evaluation, seconds since 1970.
+    """
+    needed = int(alarm.get("EvaluationPeriods", 1))
+    periods = needed + _EXTRA_PERIODS
+    try:
+        series = _series(alarm, fetch, now, periods)
+    except MetricMathError:
+        # The alarm says in its state why it is not evaluated; its state was set by hand.
+        return []
+    return [series[number] for number in range(periods) if number in series][-needed:]
+
+
 def _returned(queries: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [query for query in queries if query.get("ReturnData", True)]
 

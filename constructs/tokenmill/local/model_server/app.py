@@ -123,7 +123,8 @@ class ModelServer:
         pieces, reason = self._pieces(chat)
         tokens = self._tokens(chat, pieces)
         usage = Usage(input_tokens=chat.input_tokens, output_tokens=len(pieces))
-        completion = Completion(body.get("model") or self.settings.model)
+        adapter = request.headers.get("x-amzn-sagemaker-adapter-identifier")
+        completion = Completion(adapter or body.get("model") or self.settings.model)
         if chat.stream:
             events = _sse(completion, tokens, reason, usage, include_usage=chat.include_usage)
             return StreamingResponse(events, media_type="text/event-stream")

@@ -1,4 +1,8 @@
-"""Inference components: their placement, their copies and their states."""
+"""The operations on inference components.
+
+Source: Amazon SageMaker API Reference, "CreateInferenceComponent", "UpdateInferenceComponent",
+"UpdateInferenceComponentRuntimeConfig", "DescribeInferenceComponent" (InferenceComponentStatus).
+"""
 
 from __future__ import annotations
 
@@ -6,37 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 from tokenmill.local.aws_requests import AwsError, Params, Scope
 from tokenmill.local.sagemaker import describe
-from tokenmill.local.sagemaker.fleet import Launch, LaunchError
-from tokenmill.local.sagemaker.placement import accelerators_of, instances_needed
+from tokenmill.local.sagemaker.component_rollout import Change, ComponentRollouts
 from tokenmill.local.sagemaker.records import Account, Component, Endpoint, Variant
+from tokenmill.local.sagemaker.rollout import check_batch
 
 if TYPE_CHECKING:
-    import threading
-    from collections import defaultdict
     from collections.abc import Callable, Mapping
 
-    from tokenmill.local.sagemaker.fleet import Fleet
-
-_CONTEXT_VARIABLES = (
-    "SM_ON_SEQUENCE_LENGTH",
-    "SM_VLLM_MAX_MODEL_LEN",
-    "OPTION_MAX_MODEL_LEN",
-    "MAX_MODEL_LEN",
-)
-_MODEL_VARIABLES = ("SM_ON_MODEL", "SM_VLLM_MODEL", "OPTION_MODEL_ID", "HF_MODEL_ID")
 _BUSY = ("Creating", "Updating", "Deleting")
 
 
-class ComponentOperations:
+class ComponentOperations(ComponentRollouts):
     """The operations on inference components; `SageMaker` adds the rest."""
 
-    fleet: Fleet
-    background: Callable[[Callable[[], None]], None]
-    sleep: Callable[[float], None]
-    startup_seconds: float
-    lock: threading.RLock
-    accounts: defaultdict[Scope, Account]
     _tag: Callable[[Scope, str, Params], None]
+    resolve_image: Callable[[Scope, str], str | None]
 
     def set_plan(self, scope: Scope, name: str, metadata: Mapping[str, Any]) -> None:
         """Remember what the template says about a component: its engine's timing and its model.
@@ -47,88 +35,7 @@ class ComponentOperations:
             metadata: The `tokenmill` member of the resource's metadata.
         """
         with self.lock:
-            self._plans[(scope, name)] = dict(metadata)
-
-    @property
-    def _plans(self) -> dict[tuple[Scope, str], Params]:
-        plans: dict[tuple[Scope, str], Params] = self.__dict__.setdefault("_plan_documents", {})
-        return plans
-
-    def _create_component(self, scope: Scope, params: Params) -> Params:
-        account, name = self.accounts[scope], params["InferenceComponentName"]
-        if name in account.components:
-            arn = account.components[name].arn
-            raise AwsError(
-                "ValidationException", f'Cannot create already existing inference component "{arn}".'
-            )
-        endpoint = account.endpoint(params["EndpointName"], scope)
-        variant = _variant_of(endpoint, params.get("VariantName"))
-        specification = _specification(params)
-        component = Component(
-            name=name,
-            scope=scope,
-            endpoint=endpoint.name,
-            variant=variant.name,
-            specification=specification,
-            desired=int((params.get("RuntimeConfig") or {}).get("CopyCount", 1)),
-        )
-        self._check_model(account, component)
-        if component.desired < 1 and "BaseInferenceComponentName" not in specification:
-            raise AwsError("ValidationException", "Inference components copy count an integer larger than 0")
-        account.components[name] = component
-        self._tag(scope, component.arn, params)
-        self.background(lambda: self._settle(component, relaunch=True))
-        return {"InferenceComponentArn": component.arn}
-
-    def _describe_component(self, scope: Scope, params: Params) -> Params:
-        return describe.component(self.accounts[scope].component(params["InferenceComponentName"], scope))
-
-    def _list_components(self, scope: Scope, params: Params) -> Params:
-        found = [describe.component(component) for component in self.accounts[scope].components.values()]
-        more = ("EndpointArn", "EndpointName", "VariantName", "InferenceComponentStatus", "LastModifiedTime")
-        return {"InferenceComponents": describe.listed(found, "InferenceComponent", params, *more)}
-
-    def _update_component(self, scope: Scope, params: Params) -> Params:
-        account = self.accounts[scope]
-        component = self._idle(account, scope, params["InferenceComponentName"], "update")
-        before = component.specification
-        if "Specification" in params or "Specifications" in params:
-            component.specification = _specification(params)
-            try:
-                self._check_model(account, component)
-            except AwsError:
-                component.specification = before
-                raise
-        if "RuntimeConfig" in params:
-            component.desired = int(params["RuntimeConfig"]["CopyCount"])
-        component.move("Updating")
-        relaunch = component.specification != before or self._plan_changed(component)
-        self.background(lambda: self._settle(component, relaunch=relaunch))
-        return {"InferenceComponentArn": component.arn}
-
-    def _update_copies(self, scope: Scope, params: Params) -> Params:
-        component = self._idle(self.accounts[scope], scope, params["InferenceComponentName"], "update")
-        component.desired = int(params["DesiredRuntimeConfig"]["CopyCount"])
-        component.move("Updating")
-        self.background(lambda: self._settle(component, relaunch=False))
-        return {"InferenceComponentArn": component.arn}
-
-    def _delete_component(self, scope: Scope, params: Params) -> Params:
-        account = self.accounts[scope]
-        component = account.component(params["InferenceComponentName"], scope)
-        adapters = [
-            other.name
-            for other in account.components.values()
-            if other.specification.get("BaseInferenceComponentName") == component.name
-        ]
-        if adapters:
-            raise AwsError(
-                "ValidationException",
-                f'Cannot delete inference component "{component.arn}" while {adapters} refer to it.',
-            )
-        component.move("Deleting")
-        self.background(lambda: self._remove(account, component))
-        return {}
+            self.plans[(scope, name)] = dict(metadata)
 
     def follow_plan(self, scope: Scope, name: str) -> None:
         """Start a component again when the plan in its template changed and nothing else did.
@@ -142,125 +49,118 @@ class ComponentOperations:
             if component is None or component.status != "InService" or not self._plan_changed(component):
                 return
             component.move("Updating")
-        self._settle(component, relaunch=True)
+        specifications, copies = component.specifications, component.desired
+        failure = self._started(component, component.name, specifications, copies)
+        self._settle(component, failure, copies=copies)
 
-    def launch_variant(self, endpoint: Endpoint, variant: Variant) -> str | None:
-        """Start the model that a variant names; return why it did not start.
-
-        Args:
-            endpoint: The endpoint.
-            variant: Its variant, whose configuration names a model.
-        """
-        account = self.accounts[endpoint.scope]
-        environment = _environment(account, {"ModelName": variant.config["ModelName"]})
-        launch = Launch(
-            model=_first(environment, _MODEL_VARIABLES) or variant.config["ModelName"],
-            engine=None,
-            context_tokens=_context_tokens(environment),
-            copies=variant.desired,
-        )
-        return self._try_start(f"{endpoint.name}/{variant.name}", launch)
-
-    def fit_instances(self, account: Account, endpoint: Endpoint) -> None:
-        """Let managed instance scaling follow the copies, between its bounds.
-
-        Args:
-            account: The endpoint's neighbours.
-            endpoint: The endpoint.
-        """
-        for variant in endpoint.variants:
-            needed = self._needed(account, endpoint, variant)
-            if needed is not None and variant.managed is not None:
-                variant.desired = max(variant.fewest_instances, min(needed, variant.most_instances))
-                variant.instances = variant.desired
-
-    def _settle(self, component: Component, *, relaunch: bool) -> None:
-        """Bring the copies to what is asked for: Creating or Updating, then InService or Failed."""
-        account = self.accounts[component.scope]
-        updating = component.status == "Updating"
-        self.sleep(self.startup_seconds)
-        with self.lock:
-            failure = self._place(account, component)
-        if failure is None and "BaseInferenceComponentName" not in component.specification:
-            failure = self._run(account, component, relaunch=relaunch)
-        with self.lock:
-            if component.status == "Deleting":
-                self.fleet.stop(component.name)
-                return
-            if failure is None:
-                component.current = component.desired
-            elif updating:
-                component.desired = component.current
-            self.fit_instances(account, account.endpoints[component.endpoint])
-            component.move("InService" if failure is None or updating else "Failed", failure)
-
-    def _place(self, account: Account, component: Component) -> str | None:
-        endpoint = account.endpoints.get(component.endpoint)
-        if endpoint is None or endpoint.status != "InService":
-            return f"endpoint {component.endpoint} is not InService"
-        variant = _variant_of(endpoint, component.variant)
-        if component.desired > component.current and variant.instance_type in account.capacity_errors:
-            return insufficient_capacity(variant.instance_type)
-        devices = accelerators_of(variant.instance_type)
-        needed = self._needed(account, endpoint, variant)
-        if devices is not None and (needed is None or needed > variant.most_instances):
-            return (
-                f"Not enough hardware resources for {component.desired} copies of {component.accelerators:g} "
-                f"accelerators: variant {variant.name} has at most {variant.most_instances} "
-                f"{variant.instance_type} with {devices} each."
+    def _create_component(self, scope: Scope, params: Params) -> Params:
+        account, name = self.accounts[scope], params["InferenceComponentName"]
+        if name in account.components:
+            arn = account.components[name].arn
+            raise AwsError(
+                "ValidationException", f'Cannot create already existing inference component "{arn}".'
             )
-        return None
-
-    def _needed(self, account: Account, endpoint: Endpoint, variant: Variant) -> int | None:
-        devices = accelerators_of(variant.instance_type)
-        if devices is None:
-            return variant.desired
-        here = [
-            (component.accelerators, component.desired)
-            for component in account.components.values()
-            if (component.endpoint, component.variant) == (endpoint.name, variant.name)
-            and component.status not in ("Failed", "Deleting")
-        ]
-        return instances_needed(here, devices)
-
-    def _run(self, account: Account, component: Component, *, relaunch: bool) -> str | None:
-        if not relaunch and self.fleet.url(component.name) is not None:
-            self.fleet.resize(component.name, component.desired)
-            return None
-        plan = self._plans.get((component.scope, component.name), {})
-        environment = _environment(account, component.specification)
-        component.engine = plan.get("engine")
-        component.model = plan.get("model") or _first(environment, _MODEL_VARIABLES) or component.name
-        launch = Launch(
-            model=component.model,
-            engine=component.engine,
-            context_tokens=_context_tokens(environment),
-            copies=component.desired,
+        endpoint = account.endpoint(params["EndpointName"], scope)
+        specifications = _specifications(params)
+        base = specifications[0].get("BaseInferenceComponentName")
+        if base is not None:
+            variant_name: str | None = account.component(base, scope).variant
+        else:
+            variant_name = params.get("VariantName")
+        variant = _variant_of(endpoint, variant_name)
+        component = Component(
+            name=name,
+            scope=scope,
+            endpoint=endpoint.name,
+            variant=variant.name,
+            specifications=specifications,
+            desired=int((params.get("RuntimeConfig") or {}).get("CopyCount", 1)),
         )
-        return self._try_start(component.name, launch)
+        self._check_specifications(account, component, specifications)
+        if component.desired < 1 and component.base is None:
+            raise AwsError("ValidationException", "Inference components copy count an integer larger than 0")
+        account.components[name] = component
+        self._tag(scope, component.arn, params)
+        self.background(lambda: self.bring_up(component))
+        return {"InferenceComponentArn": component.arn}
 
-    def _try_start(self, key: str, launch: Launch) -> str | None:
-        try:
-            self.fleet.start(key, launch)
-        except LaunchError as error:
-            return str(error)
-        return None
+    def _describe_component(self, scope: Scope, params: Params) -> Params:
+        return self._component_document(
+            self.accounts[scope].component(params["InferenceComponentName"], scope)
+        )
+
+    def _list_components(self, scope: Scope, params: Params) -> Params:
+        found = [self._component_document(each) for each in self.accounts[scope].components.values()]
+        more = ("EndpointArn", "EndpointName", "VariantName", "InferenceComponentStatus", "LastModifiedTime")
+        return {"InferenceComponents": describe.listed(found, "InferenceComponent", params, *more)}
+
+    def _component_document(self, component: Component) -> Params:
+        endpoint = self.accounts[component.scope].endpoints.get(component.endpoint)
+        variants = endpoint.variants if endpoint is not None else []
+        return describe.component(
+            component,
+            lambda image: self.resolve_image(component.scope, image),
+            pooled=any(len(each.types) > 1 for each in variants if each.name == component.variant),
+        )
+
+    def _update_component(self, scope: Scope, params: Params) -> Params:
+        account = self.accounts[scope]
+        component = self._idle(account, scope, params["InferenceComponentName"], "update")
+        before = component.desired
+        wanted = int((params.get("RuntimeConfig") or {}).get("CopyCount", before))
+        specifications = component.specifications
+        if "Specification" in params or "Specifications" in params:
+            specifications = _specifications(params)
+            self._check_specifications(account, component, specifications)
+        changed = specifications != component.specifications or self._plan_changed(component)
+        if changed:
+            self._check_change(account, component, wanted, params.get("DeploymentConfig"))
+        component.desired = wanted
+        component.deployment = params.get("DeploymentConfig", component.deployment)
+        component.move("Updating")
+        if changed:
+            change = Change(
+                specifications=specifications,
+                copies=wanted,
+                copies_before=before,
+                deployment=params.get("DeploymentConfig"),
+            )
+            self.background(lambda: self.change_specification(component, change))
+        else:
+            self.background(lambda: self.change_copies(component, before))
+        return {"InferenceComponentArn": component.arn}
+
+    def _update_copies(self, scope: Scope, params: Params) -> Params:
+        component = self._idle(self.accounts[scope], scope, params["InferenceComponentName"], "update")
+        before = component.desired
+        component.desired = int(params["DesiredRuntimeConfig"]["CopyCount"])
+        component.move("Updating")
+        self.background(lambda: self.change_copies(component, before))
+        return {"InferenceComponentArn": component.arn}
+
+    def _delete_component(self, scope: Scope, params: Params) -> Params:
+        account = self.accounts[scope]
+        component = account.component(params["InferenceComponentName"], scope)
+        _refuse_with_adapters(account, component, "delete")
+        component.move("Deleting")
+        self.background(lambda: self._remove(account, component))
+        return {}
 
     def _remove(self, account: Account, component: Component) -> None:
         self.fleet.stop(component.name)
         with self.lock:
             account.components.pop(component.name, None)
-            self._plans.pop((component.scope, component.name), None)
+            self.plans.pop((component.scope, component.name), None)
             endpoint = account.endpoints.get(component.endpoint)
             if endpoint is not None:
                 self.fit_instances(account, endpoint)
 
     def _plan_changed(self, component: Component) -> bool:
-        plan = self._plans.get((component.scope, component.name), {})
-        return (plan.get("engine"), plan.get("model") or component.model) != (
-            component.engine,
-            component.model,
-        )
+        launch = component.launch
+        plan = self.plans.get((component.scope, component.name), {})
+        if launch is None:
+            return False
+        return (plan.get("engine"), plan.get("model") or launch.model) != (launch.engine, launch.model)
 
     def _idle(self, account: Account, scope: Scope, name: str, verb: str) -> Component:
         component = account.component(name, scope)
@@ -271,45 +171,65 @@ class ComponentOperations:
             )
         return component
 
-    def _check_model(self, account: Account, component: Component) -> None:
-        specification = component.specification
-        if "ModelName" in specification:
-            account.model(specification["ModelName"], component.scope)
-        elif "BaseInferenceComponentName" in specification:
-            account.component(specification["BaseInferenceComponentName"], component.scope)
-        elif "Image" not in (specification.get("Container") or {}):
-            raise AwsError(
-                "ValidationException",
-                "Specification needs ModelName, Container.Image or BaseInferenceComponentName",
+    def _check_change(
+        self, account: Account, component: Component, copies: int, deployment: Params | None
+    ) -> None:
+        _refuse_with_adapters(account, component, "update")
+        policy = (deployment or {}).get("RollingUpdatePolicy")
+        if policy:
+            check_batch(
+                policy["MaximumBatchSize"],
+                copies,
+                name="MaximumBatchSize",
+                fewest=5,
+                most=50,
+                of="copy count of the inference component",
             )
 
+    def _check_specifications(
+        self, account: Account, component: Component, specifications: list[Params]
+    ) -> None:
+        for specification in specifications:
+            if "ModelName" in specification:
+                account.model(specification["ModelName"], component.scope)
+            elif "BaseInferenceComponentName" in specification:
+                base = account.component(specification["BaseInferenceComponentName"], component.scope)
+                if base.endpoint != component.endpoint:
+                    raise AwsError(
+                        "ValidationException",
+                        f'Base inference component "{base.arn}" is not on endpoint {component.endpoint}.',
+                    )
+                if "ArtifactUrl" not in (specification.get("Container") or {}):
+                    raise AwsError("ValidationException", "An adapter needs Container.ArtifactUrl")
+            elif "Image" not in (specification.get("Container") or {}):
+                raise AwsError(
+                    "ValidationException",
+                    "Specification needs ModelName, Container.Image or BaseInferenceComponentName",
+                )
 
-def insufficient_capacity(instance_type: str) -> str:
-    """Return the reason of a launch that found no capacity.
 
-    Args:
-        instance_type: SageMaker's name.
-    """
-    return (
-        f"Unable to provision requested ML compute capacity ({instance_type}) "
-        "due to InsufficientInstanceCapacity error."
-    )
+def _refuse_with_adapters(account: Account, component: Component, verb: str) -> None:
+    adapters = account.adapters_of(component.name)
+    if adapters:
+        raise AwsError(
+            "ValidationException",
+            f'Cannot {verb} inference component "{component.arn}" while {adapters} refer to it.',
+        )
 
 
-def _specification(params: Params) -> Params:
-    if params.get("Specifications"):
-        first: Params = params["Specifications"][0]
-        return first
-    if not params.get("Specification"):
-        raise AwsError("ValidationException", "Specification or Specifications must be given")
-    specification: Params = params["Specification"]
-    return specification
+def _specifications(params: Params) -> list[Params]:
+    several, one = params.get("Specifications"), params.get("Specification")
+    if bool(several) == bool(one):
+        raise AwsError("ValidationException", "Exactly one of Specification and Specifications must be given")
+    if several and len(several) > 1 and not all("InstanceType" in each for each in several):
+        raise AwsError("ValidationException", "InstanceType is required with more than one of Specifications")
+    return list(several) if several else [params["Specification"]]
 
 
 def _variant_of(endpoint: Endpoint, name: str | None) -> Variant:
     for variant in endpoint.variants:
         if name in (None, variant.name):
-            if "ModelName" in variant.config:
+            if variant.serves_model:
                 break
             return variant
     else:
@@ -321,21 +241,3 @@ def _variant_of(endpoint: Endpoint, name: str | None) -> Variant:
         "Inference Components are not supported in this Endpoint. "
         "Please make sure this endpoint can deploy inference components.",
     )
-
-
-def _environment(account: Account, specification: Params) -> Mapping[str, str]:
-    container = dict(specification.get("Container") or {})
-    if "ModelName" in specification:
-        model = account.models.get(specification["ModelName"], {})
-        container = model.get("PrimaryContainer") or (model.get("Containers") or [{}])[0]
-    environment: Mapping[str, str] = container.get("Environment") or {}
-    return environment
-
-
-def _first(environment: Mapping[str, str], names: tuple[str, ...]) -> str | None:
-    return next((environment[name] for name in names if environment.get(name)), None)
-
-
-def _context_tokens(environment: Mapping[str, str]) -> int | None:
-    value = _first(environment, _CONTEXT_VARIABLES)
-    return int(value) if value and value.isdigit() else None

@@ -7,6 +7,7 @@ and "DescribeInferenceComponent" (InferenceComponentStatus); how long a transiti
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections import defaultdict
@@ -14,13 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from tokenmill.local.aws_requests import AwsError, Params, Scope, ServiceShapes
 from tokenmill.local.sagemaker import describe
-from tokenmill.local.sagemaker.components import ComponentOperations, insufficient_capacity
-from tokenmill.local.sagemaker.records import Account, Endpoint, Variant
+from tokenmill.local.sagemaker.component_fleet import model_plan
+from tokenmill.local.sagemaker.endpoints import EndpointOperations, refuse_existing
+from tokenmill.local.sagemaker.records import Account
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from tokenmill.local.sagemaker.endpoints import ScalingRegistry
     from tokenmill.local.sagemaker.fleet import Fleet
+
+    Operation = Callable[[Scope, Params], Params]
 
 STARTUP_SECONDS = 1.0
 
@@ -34,7 +39,23 @@ def in_a_thread(job: Callable[[], None]) -> None:
     threading.Thread(target=job, daemon=True).start()
 
 
-class SageMaker(ComponentOperations):
+def no_alarms(_scope: Scope, _name: str) -> str | None:
+    """Know of no alarm."""
+    return None
+
+
+def derived_digest(_scope: Scope, image: str) -> str | None:
+    """Return an image's digest as its URI gives it: its own, or one that follows from the URI.
+
+    Args:
+        image: URI of the image.
+    """
+    if "@" in image:
+        return image.partition("@")[2]
+    return f"sha256:{hashlib.sha256(image.encode()).hexdigest()}"
+
+
+class SageMaker(EndpointOperations):
     """The control plane.
 
     Args:
@@ -60,7 +81,11 @@ class SageMaker(ComponentOperations):
         self.startup_seconds = startup_seconds
         self.lock = threading.RLock()
         self.accounts: defaultdict[Scope, Account] = defaultdict(Account)
-        self._operations: dict[str, Callable[[Scope, Params], Params]] = {
+        self.plans: dict[tuple[Scope, str], Params] = {}
+        self.alarm_state: Callable[[Scope, str], str | None] = no_alarms
+        self.resolve_image: Callable[[Scope, str], str | None] = derived_digest
+        self.scaling: ScalingRegistry | None = None
+        self._operations: dict[str, Operation] = {
             "CreateModel": self._create_model,
             "DescribeModel": self._describe_model,
             "ListModels": self._list_models,
@@ -72,6 +97,7 @@ class SageMaker(ComponentOperations):
             "CreateEndpoint": self._create_endpoint,
             "DescribeEndpoint": self._describe_endpoint,
             "UpdateEndpoint": self._update_endpoint,
+            "UpdateEndpointWeightsAndCapacities": self._update_capacities,
             "ListEndpoints": self._list_endpoints,
             "DeleteEndpoint": self._delete_endpoint,
             "CreateInferenceComponent": self._create_component,
@@ -84,6 +110,14 @@ class SageMaker(ComponentOperations):
             "ListTags": self._list_tags,
             "DeleteTags": self._delete_tags,
         }
+
+    def add_operations(self, operations: Mapping[str, Operation]) -> None:
+        """Add operations that other modules model, such as jobs.
+
+        Args:
+            operations: By name; each takes a scope and validated members.
+        """
+        self._operations.update(operations)
 
     def call(self, scope: Scope, operation: str, params: Params) -> Params:
         """Run one operation.
@@ -103,20 +137,23 @@ class SageMaker(ComponentOperations):
         with self.lock:
             return self._operations[operation](scope, params)
 
-    def fail_capacity(self, scope: Scope, instance_types: list[str]) -> None:
-        """Make launches of these instance types fail for want of capacity; an empty list ends it.
+    def set_faults(self, scope: Scope, request: Mapping[str, Any]) -> None:
+        """Inject faults; those that the request does not name stay.
 
         Args:
-            scope: Whose launches.
-            instance_types: SageMaker's names.
+            scope: Whose.
+            request: The admin call's body.
+
+        Raises:
+            TokenmillError: It has another form.
         """
         with self.lock:
-            self.accounts[scope].capacity_errors = set(instance_types)
+            self.accounts[scope].faults.inject(request)
 
     def _create_model(self, scope: Scope, params: Params) -> Params:
         account, name = self.accounts[scope], params["ModelName"]
         arn = scope.arn("sagemaker", f"model/{name.lower()}")
-        _refuse_existing(account.models, name, "model", arn)
+        refuse_existing(account.models, name, "model", arn)
         account.models[name] = {**params, "ModelArn": arn, "CreationTime": describe.now()}
         self._tag(scope, arn, params)
         return {"ModelArn": arn}
@@ -130,109 +167,8 @@ class SageMaker(ComponentOperations):
     def _delete_model(self, scope: Scope, params: Params) -> Params:
         self.accounts[scope].model(params["ModelName"], scope)
         del self.accounts[scope].models[params["ModelName"]]
+        self.plans.pop((scope, model_plan(params["ModelName"])), None)
         return {}
-
-    def _create_config(self, scope: Scope, params: Params) -> Params:
-        account, name = self.accounts[scope], params["EndpointConfigName"]
-        arn = scope.arn("sagemaker", f"endpoint-config/{name.lower()}")
-        _refuse_existing(account.configs, name, "endpoint configuration", arn)
-        for variant in params["ProductionVariants"]:
-            if "ModelName" in variant:
-                account.model(variant["ModelName"], scope)
-            elif "ExecutionRoleArn" not in params:
-                raise AwsError(
-                    "ValidationException",
-                    "ExecutionRoleArn is required for an endpoint configuration whose variants name no model",
-                )
-        account.configs[name] = {**params, "EndpointConfigArn": arn, "CreationTime": describe.now()}
-        self._tag(scope, arn, params)
-        return {"EndpointConfigArn": arn}
-
-    def _describe_config(self, scope: Scope, params: Params) -> Params:
-        return describe.without_tags(self.accounts[scope].config(params["EndpointConfigName"], scope))
-
-    def _list_configs(self, scope: Scope, params: Params) -> Params:
-        configs = self.accounts[scope].configs.values()
-        return {"EndpointConfigs": describe.listed(configs, "EndpointConfig", params)}
-
-    def _delete_config(self, scope: Scope, params: Params) -> Params:
-        self.accounts[scope].config(params["EndpointConfigName"], scope)
-        del self.accounts[scope].configs[params["EndpointConfigName"]]
-        return {}
-
-    def _create_endpoint(self, scope: Scope, params: Params) -> Params:
-        account, name = self.accounts[scope], params["EndpointName"]
-        config = account.config(params["EndpointConfigName"], scope)
-        _refuse_existing(account.endpoints, name, "endpoint", scope.arn("sagemaker", f"endpoint/{name}"))
-        endpoint = Endpoint(
-            name=name, scope=scope, config_name=params["EndpointConfigName"], variants=_variants(config)
-        )
-        account.endpoints[name] = endpoint
-        self._tag(scope, endpoint.arn, params)
-        self.background(lambda: self._bring_up(endpoint, endpoint.variants))
-        return {"EndpointArn": endpoint.arn}
-
-    def _describe_endpoint(self, scope: Scope, params: Params) -> Params:
-        account = self.accounts[scope]
-        return describe.endpoint(account.endpoint(params["EndpointName"], scope), account)
-
-    def _update_endpoint(self, scope: Scope, params: Params) -> Params:
-        account = self.accounts[scope]
-        endpoint = account.endpoint(params["EndpointName"], scope)
-        config = account.config(params["EndpointConfigName"], scope)
-        if endpoint.status != "InService":
-            raise AwsError("ValidationException", f'Cannot update in-progress endpoint "{endpoint.arn}".')
-        variants = _variants(config)
-        endpoint.config_name = params["EndpointConfigName"]
-        endpoint.deployment = params.get("DeploymentConfig")
-        endpoint.move("Updating")
-        self.background(lambda: self._bring_up(endpoint, variants))
-        return {"EndpointArn": endpoint.arn}
-
-    def _list_endpoints(self, scope: Scope, params: Params) -> Params:
-        account = self.accounts[scope]
-        found = [describe.endpoint(endpoint, account) for endpoint in account.endpoints.values()]
-        return {"Endpoints": describe.listed(found, "Endpoint", params, "EndpointStatus", "LastModifiedTime")}
-
-    def _delete_endpoint(self, scope: Scope, params: Params) -> Params:
-        account = self.accounts[scope]
-        endpoint = account.endpoint(params["EndpointName"], scope)
-        if any(component.endpoint == endpoint.name for component in account.components.values()):
-            raise AwsError(
-                "ValidationException",
-                f'Cannot delete endpoint "{endpoint.arn}" while it hosts inference components.',
-            )
-        if endpoint.status in ("Creating", "Updating"):
-            raise AwsError("ValidationException", f'Cannot delete in-progress endpoint "{endpoint.arn}".')
-        endpoint.move("Deleting")
-        self.background(lambda: self._take_down(account, endpoint))
-        return {}
-
-    def _bring_up(self, endpoint: Endpoint, variants: list[Variant]) -> None:
-        """Launch a configuration's instances: Creating or Updating, then InService or Failed."""
-        account = self.accounts[endpoint.scope]
-        self.sleep(self.startup_seconds)
-        refused = [v.instance_type for v in variants if v.instance_type in account.capacity_errors]
-        failure = None
-        if refused:
-            failure = insufficient_capacity(refused[0])
-        for variant in variants:
-            if failure is None and "ModelName" in variant.config:
-                failure = self.launch_variant(endpoint, variant)
-        with self.lock:
-            updating = endpoint.status == "Updating"
-            if failure is None:
-                endpoint.variants = variants
-                for variant in variants:
-                    variant.instances = variant.desired
-                self.fit_instances(account, endpoint)
-            endpoint.move("InService" if failure is None or updating else "Failed", failure)
-
-    def _take_down(self, account: Account, endpoint: Endpoint) -> None:
-        for variant in endpoint.variants:
-            self.fleet.stop(f"{endpoint.name}/{variant.name}")
-        with self.lock:
-            account.endpoints.pop(endpoint.name, None)
 
     def _tag(self, scope: Scope, arn: str, params: Params) -> None:
         tags = {tag["Key"]: tag["Value"] for tag in params.get("Tags") or []}
@@ -251,16 +187,3 @@ class SageMaker(ComponentOperations):
         for key in params["TagKeys"]:
             tags.pop(key, None)
         return {}
-
-
-def _refuse_existing(records: dict[str, Any], name: str, noun: str, arn: str) -> None:
-    if name in records:
-        raise AwsError("ValidationException", f'Cannot create already existing {noun} "{arn}".')
-
-
-def _variants(config: Params) -> list[Variant]:
-    variants = []
-    for variant in config["ProductionVariants"]:
-        desired = int(variant.get("InitialInstanceCount", 1))
-        variants.append(Variant(config=variant, instances=0, desired=desired))
-    return variants

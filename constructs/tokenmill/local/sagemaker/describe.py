@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tokenmill.local.sagemaker.component_fleet import container_of
 from tokenmill.local.sagemaker.records import now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
 
     from tokenmill.local.aws_requests import Params
     from tokenmill.local.sagemaker.records import Account, Component, Endpoint, Variant
@@ -48,69 +50,137 @@ def listed(records: Iterable[Mapping[str, Any]], noun: str, params: Params, *mor
     return wanted[: params.get("MaxResults", len(wanted))]
 
 
-def endpoint(record: Endpoint, account: Account) -> Params:
+def endpoint(record: Endpoint, account: Account, digest: Callable[[str], str | None]) -> Params:
     """Return what DescribeEndpoint shows.
 
     Args:
         record: The endpoint.
         account: Its neighbours.
+        digest: Gives the digest that an image's URI resolves to.
     """
     document: Params = {
         "EndpointName": record.name,
         "EndpointArn": record.arn,
         "EndpointConfigName": record.config_name,
-        "ProductionVariants": [_variant(variant) for variant in record.variants],
+        "ProductionVariants": [
+            _variant(variant, account, lambda image: _deployed(image, record.created, digest))
+            for variant in record.variants
+        ],
         "EndpointStatus": record.status,
         "CreationTime": record.created,
         "LastModifiedTime": record.modified,
     }
     if record.failure:
         document["FailureReason"] = record.failure
-    metrics = account.configs.get(record.config_name, {}).get("MetricsConfig")
-    if metrics:
-        document["MetricsConfig"] = metrics
+    config = account.configs.get(record.config_name, {})
+    for key in ("MetricsConfig", "AsyncInferenceConfig"):
+        if config.get(key):
+            document[key] = config[key]
+    if config.get("DataCaptureConfig"):
+        document["DataCaptureConfig"] = _data_capture(config["DataCaptureConfig"])
+    if record.deployment:
+        document["LastDeploymentConfig"] = record.deployment
+    if record.pending is not None:
+        started = record.pending.started
+        document["PendingDeploymentSummary"] = {
+            "EndpointConfigName": record.pending.config_name,
+            "StartTime": started,
+            "ProductionVariants": [
+                _variant(variant, account, lambda image: _deployed(image, started, digest))
+                for variant in record.pending.variants
+            ],
+        }
     return document
 
 
-def _variant(record: Variant) -> Params:
+def _data_capture(config: Params) -> Params:
+    return {
+        "EnableCapture": config.get("EnableCapture", False),
+        "CaptureStatus": "Started" if config.get("EnableCapture") else "Stopped",
+        "CurrentSamplingPercentage": config["InitialSamplingPercentage"],
+        "DestinationS3Uri": config["DestinationS3Uri"],
+        "KmsKeyId": config.get("KmsKeyId", ""),
+    }
+
+
+def _variant(record: Variant, account: Account, deployed: Callable[[str], Params]) -> Params:
     document: Params = {
         "VariantName": record.name,
         "CurrentInstanceCount": record.instances,
         "DesiredInstanceCount": record.desired,
-        "CurrentWeight": float(record.config.get("InitialVariantWeight", 1.0)),
-        "DesiredWeight": float(record.config.get("InitialVariantWeight", 1.0)),
+        "CurrentWeight": record.weight,
+        "DesiredWeight": record.weight,
     }
     for key in ("ManagedInstanceScaling", "RoutingConfig", "CapacityReservationConfig"):
         if key in record.config:
             document[key] = record.config[key]
+    if record.config.get("InstancePools"):
+        document["InstancePools"] = [
+            {"InstanceType": name, "CurrentInstanceCount": record.held.get(name, 0)} for name in record.types
+        ]
+    if record.stage is not None:
+        document["VariantStatus"] = [{"Status": record.stage}]
+    if record.serves_model:
+        image = container_of(account, {"ModelName": record.model_name}).get("Image")
+        if image is not None:
+            document["DeployedImages"] = [deployed(image)]
     return document
 
 
-def component(record: Component) -> Params:
+def component(record: Component, digest: Callable[[str], str | None], *, pooled: bool) -> Params:
     """Return what DescribeInferenceComponent shows.
 
     Args:
         record: The inference component.
+        digest: Gives the digest that an image's URI resolves to.
+        pooled: Whether its variant has instance pools; then the placement is shown.
     """
-    specification = dict(record.specification)
-    if "Container" in specification:
-        container = dict(specification["Container"])
-        image = container.pop("Image", None)
-        if image is not None:
-            container["DeployedImage"] = {"SpecifiedImage": image, "ResolutionTime": record.created}
-        specification["Container"] = container
+    specifications = [_specification(each, record, digest) for each in record.specifications]
+    runtime: Params = {"DesiredCopyCount": record.desired, "CurrentCopyCount": record.current}
+    if pooled and record.placed:
+        runtime["PlacementStatus"] = [
+            {"InstanceType": name, "CurrentCopyCount": count} for name, count in record.placed.items()
+        ]
     document: Params = {
         "InferenceComponentName": record.name,
         "InferenceComponentArn": record.arn,
         "EndpointName": record.endpoint,
         "EndpointArn": record.scope.arn("sagemaker", f"endpoint/{record.endpoint}"),
         "VariantName": record.variant,
-        "Specification": specification,
-        "RuntimeConfig": {"DesiredCopyCount": record.desired, "CurrentCopyCount": record.current},
+        "RuntimeConfig": runtime,
         "InferenceComponentStatus": record.status,
         "CreationTime": record.created,
         "LastModifiedTime": record.modified,
     }
+    if len(specifications) > 1:
+        document["Specifications"] = specifications
+    else:
+        document["Specification"] = specifications[0]
     if record.failure:
         document["FailureReason"] = record.failure
+    if record.deployment:
+        document["LastDeploymentConfig"] = record.deployment
+    return document
+
+
+def _specification(specification: Params, record: Component, digest: Callable[[str], str | None]) -> Params:
+    shown = dict(specification)
+    if "Container" in shown:
+        container = dict(shown["Container"])
+        image = container.pop("Image", None)
+        if image is not None:
+            container["DeployedImage"] = _deployed(image, record.created, digest)
+        shown["Container"] = container
+    return shown
+
+
+def _deployed(image: str, when: datetime, digest: Callable[[str], str | None]) -> Params:
+    found = digest(image)
+    document: Params = {"SpecifiedImage": image, "ResolutionTime": when}
+    if found is not None:
+        repository = image.partition("@")[0]
+        # A colon after the last slash starts a tag; one before it, a registry's port.
+        path, _, name = repository.rpartition("/")
+        name = name.partition(":")[0]
+        document["ResolvedImage"] = f"{path}/{name}@{found}" if path else f"{name}@{found}"
     return document

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
@@ -48,6 +48,9 @@ class Fleet(Protocol):
 
     def stop(self, key: str) -> None:
         """Stop the server of a component."""
+
+    def promote(self, key: str, onto: str) -> None:
+        """Let a server answer under another's name; the other one stops."""
 
     def url(self, key: str) -> str | None:
         """Where the server of a component answers."""
@@ -97,12 +100,7 @@ class ModelServers:
             copies: How many.
         """
         running = self._running[key]
-        launch = Launch(
-            model=running.launch.model,
-            engine=running.launch.engine,
-            context_tokens=running.launch.context_tokens,
-            copies=copies,
-        )
+        launch = replace(running.launch, copies=copies)
         if running.child.returncode is not None:
             self.start(key, launch)
             return
@@ -127,6 +125,19 @@ class ModelServers:
             running = self._running.pop(key, None)
         if running is not None:
             running.child.stop()
+
+    def promote(self, key: str, onto: str) -> None:
+        """Let a server answer under another's name; the other one stops.
+
+        Args:
+            key: Name of the server that takes over.
+            onto: Name that it gets; one that no server has is fine.
+        """
+        with self._lock:
+            before = self._running.pop(onto, None)
+            self._running[onto] = self._running.pop(key)
+        if before is not None:
+            before.child.stop()
 
     def stop_all(self) -> None:
         """Stop every server."""

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from tokenmill.local.aws_requests import AwsError, Params, Scope
+from tokenmill.local.sagemaker.faults import Faults
+from tokenmill.local.sagemaker.placement import Load
+
+if TYPE_CHECKING:
+    from tokenmill.local.sagemaker.fleet import Launch
 
 Record = TypeVar("Record")
 
@@ -16,13 +21,45 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+@dataclass(slots=True)
+class Split:
+    """How requests are shared between an old and a new fleet, evenly and without chance."""
+
+    share: float = 0.0
+    _due: float = 0.0
+
+    def takes_new(self) -> bool:
+        """Whether the next request goes to the new fleet."""
+        self._due += self.share
+        # Shares such as a third add up to just below one.
+        if self._due > 1 - 1e-9:
+            self._due -= 1
+            return True
+        return False
+
+
 @dataclass(slots=True, kw_only=True)
 class Variant:
     """One production variant's instances."""
 
     config: Params
-    instances: int
     desired: int
+    weight: float = 1.0
+    held: dict[str, int] = field(default_factory=dict)
+    stage: str | None = None
+
+    @classmethod
+    def of(cls, config: Params) -> Variant:
+        """Return a variant without instances yet.
+
+        Args:
+            config: A member of the endpoint configuration's `ProductionVariants`.
+        """
+        return cls(
+            config=config,
+            desired=int(config.get("InitialInstanceCount", 1)),
+            weight=float(config.get("InitialVariantWeight", 1.0)),
+        )
 
     @property
     def name(self) -> str:
@@ -30,9 +67,28 @@ class Variant:
         return str(self.config["VariantName"])
 
     @property
-    def instance_type(self) -> str:
-        """Its instance type."""
-        return str(self.config.get("InstanceType", ""))
+    def types(self) -> list[str]:
+        """The instance types that it may have, the preferred one first."""
+        pools = sorted(self.config.get("InstancePools") or [], key=lambda pool: int(pool["Priority"]))
+        return [str(pool["InstanceType"]) for pool in pools] or [str(self.config.get("InstanceType", ""))]
+
+    @property
+    def instances(self) -> int:
+        """Instances that it has."""
+        return sum(self.held.values())
+
+    @property
+    def serves_model(self) -> bool:
+        """Whether it serves a model by itself, without inference components."""
+        return "ModelName" in self.config
+
+    @property
+    def model_name(self) -> str:
+        """The model on its instances; a pool may name one of its own."""
+        for pool in self.config.get("InstancePools") or []:
+            if self.held.get(pool["InstanceType"]) and "ModelNameOverride" in pool:
+                return str(pool["ModelNameOverride"])
+        return str(self.config["ModelName"])
 
     @property
     def managed(self) -> Params | None:
@@ -56,6 +112,16 @@ class Variant:
 
 
 @dataclass(slots=True, kw_only=True)
+class NewFleet:
+    """What an endpoint is being moved to, beside what it has."""
+
+    config_name: str
+    variants: list[Variant]
+    started: datetime = field(default_factory=now)
+    split: Split = field(default_factory=Split)
+
+
+@dataclass(slots=True, kw_only=True)
 class Endpoint:
     """One endpoint."""
 
@@ -68,6 +134,7 @@ class Endpoint:
     created: datetime = field(default_factory=now)
     modified: datetime = field(default_factory=now)
     deployment: Params | None = None
+    pending: NewFleet | None = None
 
     @property
     def arn(self) -> str:
@@ -83,6 +150,15 @@ class Endpoint:
         """
         self.status, self.failure, self.modified = status, failure, now()
 
+    def key(self, variant: Variant, *, new: bool = False) -> str:
+        """Return the name of a variant's model server.
+
+        Args:
+            variant: The variant, which serves a model.
+            new: Of the fleet that the endpoint is being moved to.
+        """
+        return new_key(f"{self.name}/{variant.name}") if new else f"{self.name}/{variant.name}"
+
 
 @dataclass(slots=True, kw_only=True)
 class Component:
@@ -92,13 +168,17 @@ class Component:
     scope: Scope
     endpoint: str
     variant: str
-    specification: Params
+    specifications: list[Params]
     desired: int
     current: int = 0
     status: str = "Creating"
     failure: str | None = None
-    engine: Params | None = None
-    model: str | None = None
+    launch: Launch | None = None
+    deployment: Params | None = None
+    placed: dict[str, int] = field(default_factory=dict)
+    surge: Load | None = None
+    kept: int | None = None
+    split: Split = field(default_factory=Split)
     created: datetime = field(default_factory=now)
     modified: datetime = field(default_factory=now)
 
@@ -108,10 +188,17 @@ class Component:
         return self.scope.arn("sagemaker", f"inference-component/{self.name}")
 
     @property
-    def accelerators(self) -> float:
-        """Accelerator devices that one copy takes; an adapter takes none of its own."""
-        needs: Params = self.specification.get("ComputeResourceRequirements") or {}
-        return float(needs.get("NumberOfAcceleratorDevicesRequired", 0))
+    def base(self) -> str | None:
+        """The component that an adapter lies on; nothing for a model."""
+        name: str | None = self.specifications[0].get("BaseInferenceComponentName")
+        return name
+
+    @property
+    def loads(self) -> list[Load]:
+        """What its copies take: in a rolling update the old ones that are left, and the new ones."""
+        copies = self.desired if self.kept is None else self.kept
+        own = load_of(self.name, self.specifications, copies)
+        return [own] if self.surge is None else [own, self.surge]
 
     def move(self, status: str, failure: str | None = None) -> None:
         """Change its status.
@@ -123,6 +210,34 @@ class Component:
         self.status, self.failure, self.modified = status, failure, now()
 
 
+def load_of(name: str, specifications: list[Params], copies: int) -> Load:
+    """Return what copies of a component take on each instance type.
+
+    Args:
+        name: The component.
+        specifications: Its specification, or one an instance type.
+        copies: How many.
+    """
+    sizes = {
+        specification.get("InstanceType"): float(
+            (specification.get("ComputeResourceRequirements") or {}).get(
+                "NumberOfAcceleratorDevicesRequired", 0
+            )
+        )
+        for specification in specifications
+    }
+    return Load(name=name, sizes=sizes, copies=copies)
+
+
+def new_key(key: str) -> str:
+    """Return the name of the model server that is to replace another.
+
+    Args:
+        key: Name of the server that answers now.
+    """
+    return f"{key}~new"
+
+
 @dataclass(slots=True)
 class Account:
     """The records of one account in one region."""
@@ -132,7 +247,7 @@ class Account:
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     components: dict[str, Component] = field(default_factory=dict)
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
-    capacity_errors: set[str] = field(default_factory=set)
+    faults: Faults = field(default_factory=Faults)
 
     def endpoint(self, name: str, scope: Scope) -> Endpoint:
         """Return an endpoint.
@@ -157,6 +272,14 @@ class Account:
             AwsError: There is none.
         """
         return _find(self.components, name, "inference component", scope)
+
+    def adapters_of(self, name: str) -> list[str]:
+        """Return the adapters that lie on a component.
+
+        Args:
+            name: The base component.
+        """
+        return [other.name for other in self.components.values() if other.base == name]
 
     def config(self, name: str, scope: Scope) -> Params:
         """Return an endpoint configuration.

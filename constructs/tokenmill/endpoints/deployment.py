@@ -1,0 +1,392 @@
+"""The guard of a deployment: copies stay, scaling waits, and what runs afterwards is what was asked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_events as events
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from tokenmill.endpoints.watched import Late, asked_of, fingerprint
+from tokenmill.security import FunctionEntry, FunctionHosting, RuntimeFunction, actions
+from tokenmill.security.acknowledge import acknowledge, any_resource
+from tokenmill.security.custom_resource import custom_resource
+from tokenmill.security.rules import let_rule_send
+from tokenmill_runtime.deployment import (
+    COPIES_ATTRIBUTE,
+    EVENT_TYPE,
+    FLEETS_VARIABLE,
+    HELD_ATTRIBUTE,
+    HOLD_TYPE,
+    INSTANCES_ATTRIBUTE,
+    RELEASE_TYPE,
+    STACK_VARIABLE,
+)
+from tokenmill_runtime.deployment_fleet import Fleet
+from tokenmill_runtime.functions import DEPLOYMENT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aws_cdk import aws_sagemaker as sagemaker
+    from aws_cdk import aws_sqs as sqs
+
+    from tokenmill.core.workload import Capacity
+    from tokenmill.endpoints.update_policy import UpdatePolicy
+
+ENTRY = FunctionEntry(
+    runs=DEPLOYMENT,
+    description="Keeps an endpoint's copies over a deployment and compares what runs with what was asked",
+    timeout_seconds=900,
+    memory_mb=256,
+)
+# Lambda runs an asynchronous event that broke once more after a minute and after another two.
+ANSWER_SECONDS = 3000
+# "Stack status codes" (AWS CloudFormation user guide): where a stack stands still, or only cleans up.
+SETTLED = (
+    "CREATE_COMPLETE",
+    "CREATE_FAILED",
+    "ROLLBACK_COMPLETE",
+    "ROLLBACK_FAILED",
+    "UPDATE_COMPLETE",
+    "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS",
+    "UPDATE_FAILED",
+    "UPDATE_ROLLBACK_COMPLETE",
+    "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS",
+    "UPDATE_ROLLBACK_FAILED",
+)
+LONGEST_BASE_NAME = 56
+
+
+class Hold:
+    """The resource that stands before a change. Made by `Deployment.hold_component` and `hold_variant`.
+
+    Args:
+        key: What its construct is named after.
+        fleet: The component or the variant.
+        capacity: Fewest, most and first copies or instances.
+        resource: The custom resource; None where copies are not kept.
+        watched: Where the watched resources are put.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: str,
+        fleet: Fleet,
+        capacity: Capacity,
+        resource: cdk.CustomResource | None,
+        watched: list[cdk.CfnResource],
+    ) -> None:
+        self.key = key
+        self.fleet = fleet
+        self.capacity = capacity
+        self.resource = resource
+        self._watched = watched
+
+    @property
+    def copies(self) -> int:
+        """The copies to deploy with, a number token: those declared at first, those that run afterwards."""
+        return self._attribute(COPIES_ATTRIBUTE, self.capacity.initial)
+
+    @property
+    def instances(self) -> int:
+        """The same for InitialInstanceCount, which is 1 at least ("ProductionVariant", SageMaker API)."""
+        return self._attribute(INSTANCES_ATTRIBUTE, max(1, self.capacity.initial))
+
+    def watch(self, *changing: cdk.CfnResource) -> None:
+        """Call the hold whenever one of these resources will change, and before it does.
+
+        Args:
+            changing: The component; or the endpoint and its configuration.
+        """
+        self._watched.extend(changing)
+        if self.resource is not None:
+            for resource in changing:
+                resource.node.add_dependency(self.resource)
+
+    def _attribute(self, name: str, declared: int) -> int:
+        if self.resource is None:
+            return declared
+        return cdk.Token.as_number(self.resource.get_att(name))
+
+
+class Deployment(Construct):
+    """One function an endpoint that holds, releases and checks.
+
+    A hold stands before what changes and a release after it; both are called when a digest of the watched
+    properties, or the value of a reference in them, changes. A stack that goes back in between never reaches
+    the release, so a rule on the stack's status calls the same function. It finds a running endpoint and its
+    components by names that do not come from them, because it stands before them.
+
+    Args:
+        scope: The endpoint's construct.
+        id: The construct's id.
+        endpoint_name: The endpoint's name, in lower case and no token.
+        policy: What is held and checked.
+        replaces: A pattern of the names that the endpoint had before; only its own name otherwise.
+        hosting: Network, keys and logs of the function.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        endpoint_name: str,
+        policy: UpdatePolicy,
+        replaces: str | None = None,
+        hosting: FunctionHosting | None = None,
+    ) -> None:
+        super().__init__(scope, id)
+        self.policy = policy
+        self.endpoint_name = endpoint_name
+        self._fleets: list[Fleet] = []
+        self._endpoint_arns = [self._arn(f"endpoint/{name}") for name in (endpoint_name, replaces) if name]
+        hosting = hosting or FunctionHosting()
+        self.handler = RuntimeFunction(
+            self,
+            "Function",
+            entry=ENTRY,
+            environment={STACK_VARIABLE: cdk.Aws.STACK_ID, FLEETS_VARIABLE: "[]"},
+            hosting=hosting,
+        )
+        self._allow(actions.STACK_READ, [cdk.Aws.STACK_ID])
+        self._allow(actions.ENDPOINT_READ, self._endpoint_arns)
+        if policy.check is not None and policy.check.prompt is not None:
+            self._allow(actions.SMOKE_PROMPT, [self._endpoint_arns[0]])
+        if policy.keep_copies:
+            self._allow_scaling()
+            self.rule = self._rule(hosting.dead_letter_queue)
+
+    def hold_component(self, key: str, *, component_name: str, capacity: Capacity) -> Hold:
+        """Return what stands before a component's changes.
+
+        Args:
+            key: What the construct is named after, unique in this endpoint.
+            component_name: The component's own name, in lower case and no token.
+            capacity: Fewest, most and first copies.
+        """
+        arn = self._arn(f"inference-component/{component_name}")
+        self._allow(actions.COMPONENT_READ, [arn])
+        if self.policy.keep_copies:
+            self._allow(actions.COMPONENT_COUNT, [arn])
+        if self.policy.check is not None and self.policy.check.prompt is not None:
+            self._allow(actions.SMOKE_PROMPT, [arn])
+        return self._hold(key, Fleet(component=component_name), capacity)
+
+    def hold_variant(self, key: str, *, variant: str, capacity: Capacity) -> Hold:
+        """Return what stands before a variant's changes.
+
+        Args:
+            key: What the construct is named after, unique in this endpoint.
+            variant: The variant's name.
+            capacity: Fewest, most and first instances.
+        """
+        if self.policy.keep_copies:
+            self._allow(actions.INSTANCE_COUNT, self._endpoint_arns)
+            self._allow(actions.ENDPOINT_CONFIG_READ, [self._arn("endpoint-config/*")])
+        return self._hold(key, Fleet(endpoint=self.endpoint_name, variant=variant), capacity)
+
+    def check_component(
+        self,
+        hold: Hold,
+        *,
+        component: sagemaker.CfnInferenceComponent,
+        endpoint: sagemaker.CfnEndpoint,
+        config: sagemaker.CfnEndpointConfig,
+        smoke: bool = True,
+    ) -> cdk.CustomResource:
+        """Return what stands after a component's changes.
+
+        Args:
+            hold: What stands before them.
+            component: The component.
+            endpoint: Its endpoint.
+            config: The endpoint's configuration.
+            smoke: Whether it is sent the policy's prompt.
+        """
+
+        return self._release(
+            hold, asked=lambda: asked_of(component), after=(component, endpoint), config=config, smoke=smoke
+        )
+
+    def check_variant(
+        self,
+        hold: Hold,
+        *,
+        endpoint: sagemaker.CfnEndpoint,
+        config: sagemaker.CfnEndpointConfig,
+        image: str,
+    ) -> cdk.CustomResource:
+        """Return what stands after a variant's changes.
+
+        Args:
+            hold: What stands before them.
+            endpoint: The endpoint.
+            config: Its configuration.
+            image: The URI of the image that the first instance type runs.
+        """
+        return self._release(
+            hold, asked=lambda: [{"image": image}], after=(endpoint,), config=config, smoke=True
+        )
+
+    def _hold(self, key: str, fleet: Fleet, capacity: Capacity) -> Hold:
+        watched: list[cdk.CfnResource] = []
+        resource = None
+        if self.policy.keep_copies:
+            self._fleets.append(fleet)
+            ids = json.dumps([item.resource_id for item in self._fleets])
+            self.handler.function.add_environment(FLEETS_VARIABLE, ids)
+            resource = custom_resource(
+                self,
+                f"{key}Hold",
+                function=self.handler.function,
+                resource_type=HOLD_TYPE,
+                properties={
+                    **_names(fleet),
+                    **_bounds(capacity),
+                    "Watched": cdk.Lazy.any(Late(lambda: fingerprint(tuple(watched)))),
+                },
+                timeout_seconds=ANSWER_SECONDS,
+            )
+            # The rule has to be there before anything is suspended.
+            resource.node.add_dependency(self.rule)
+        return Hold(key=key, fleet=fleet, capacity=capacity, resource=resource, watched=watched)
+
+    def _release(
+        self,
+        hold: Hold,
+        *,
+        asked: Any,
+        after: Sequence[cdk.CfnResource],
+        config: sagemaker.CfnEndpointConfig,
+        smoke: bool,
+    ) -> cdk.CustomResource:
+        properties: dict[str, object] = {**_names(hold.fleet), **_bounds(hold.capacity)}
+        if hold.resource is None:
+            properties["Watched"] = cdk.Lazy.any(Late(lambda: fingerprint((*after, config))))
+        else:
+            properties["Copies"] = hold.resource.get_att(COPIES_ATTRIBUTE)
+            properties["Held"] = hold.resource.get_att(HELD_ATTRIBUTE)
+        check = self.policy.check
+        if check is not None:
+            properties["EndpointName"] = self.endpoint_name
+            properties["ConfigName"] = config.attr_endpoint_config_name
+            properties["Asked"] = cdk.Lazy.any(Late(asked))
+            if smoke and check.prompt is not None:
+                properties["Smoke"] = {
+                    "prompt": check.prompt,
+                    "max_tokens": check.max_tokens,
+                    "wait_seconds": check.wait_seconds,
+                }
+        resource = custom_resource(
+            self,
+            f"{hold.key}Release",
+            function=self.handler.function,
+            resource_type=RELEASE_TYPE,
+            properties=properties,
+            timeout_seconds=ANSWER_SECONDS,
+        )
+        resource.node.add_dependency(*after)
+        return resource
+
+    def _arn(self, resource: str) -> str:
+        return f"arn:{cdk.Aws.PARTITION}:sagemaker:{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}:{resource}"
+
+    def _allow(
+        self, allowed: Sequence[str], resources: Sequence[str], conditions: dict[str, Any] | None = None
+    ) -> None:
+        self.handler.role.add_to_policy(
+            iam.PolicyStatement(actions=list(allowed), resources=list(resources), conditions=conditions)
+        )
+
+    def _allow_scaling(self) -> None:
+        place = f"{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}"
+        targets = f"arn:{cdk.Aws.PARTITION}:application-autoscaling:{place}:scalable-target/*"
+        self._allow(actions.SCALABLE_TARGET_LIST, ["*"])
+        self._allow(
+            actions.SCALABLE_TARGET_SUSPEND,
+            [targets],
+            {"StringEquals": {"application-autoscaling:service-namespace": "sagemaker"}},
+        )
+        self._allow(actions.SCALABLE_TARGET_MARK, [targets])
+        shown = (
+            "arn:<AWS::Partition>:application-autoscaling:<AWS::Region>:<AWS::AccountId>:scalable-target/*"
+        )
+        acknowledge(
+            self.handler.role,
+            {
+                any_resource(shown): "Application Auto Scaling gives a scalable target an id of its own when "
+                "it is registered, after this role is made.",
+                any_resource(): "DescribeScalableTargets takes no resource in a policy, nor do X-Ray and the "
+                "network interfaces of a VPC.",
+            },
+        )
+
+    def _rule(self, queue: sqs.IQueue | None) -> events.CfnRule:
+        function = self.handler.function
+        dead_letters = events.CfnRule.DeadLetterConfigProperty
+        rule = events.CfnRule(
+            self,
+            "Settled",
+            description="Resumes scaling when the stack stands still, also after it has gone back",
+            event_pattern={
+                "source": ["aws.cloudformation"],
+                "detail-type": [EVENT_TYPE],
+                "detail": {"stack-id": [cdk.Aws.STACK_ID], "status-details": {"status": list(SETTLED)}},
+            },
+            state="ENABLED",
+            targets=[
+                events.CfnRule.TargetProperty(
+                    id="Deployment",
+                    arn=function.function_arn,
+                    dead_letter_config=None if queue is None else dead_letters(arn=queue.queue_arn),
+                )
+            ],
+        )
+        function.add_permission(
+            "Rule", principal=iam.ServicePrincipal("events.amazonaws.com"), source_arn=rule.attr_arn
+        )
+        if queue is not None:
+            let_rule_send(rule, queue)
+        return rule
+
+
+def replaceable_endpoint_name(base: str, instance_types: Sequence[str]) -> str:
+    """Return an endpoint's name that another instance type changes, so that CloudFormation replaces it.
+
+    SageMaker refuses to change the type of a variant that is a scalable target ("Update endpoints that use
+    auto scaling", Amazon SageMaker AI developer guide). Deregistering it in between would delete policies
+    that the template owns and give them other ARNs, which CloudFormation and alarms do not follow; a second
+    endpoint has a target of its own, and the old one serves until it has taken over.
+
+    Args:
+        base: The name without the types, of which the first 56 characters are kept.
+        instance_types: The types that the variant may run on.
+    """
+    digest = hashlib.sha256(",".join(instance_types).encode()).hexdigest()[:6]
+    return f"{base[:LONGEST_BASE_NAME].rstrip('-')}-{digest}"
+
+
+def replaceable_names(base: str) -> str:
+    """Return the pattern of all names that `replaceable_endpoint_name` has for a base.
+
+    Args:
+        base: The name without the types.
+    """
+    return f"{base[:LONGEST_BASE_NAME].rstrip('-')}-*"
+
+
+def _names(fleet: Fleet) -> dict[str, object]:
+    if fleet.component is not None:
+        return {"Component": fleet.component}
+    return {"Endpoint": fleet.endpoint, "Variant": fleet.variant}
+
+
+def _bounds(capacity: Capacity) -> dict[str, object]:
+    return {"Declared": capacity.initial, "Minimum": capacity.minimum, "Maximum": capacity.maximum}
