@@ -1,4 +1,4 @@
-"""A model that costs nothing while nobody asks: the first request wakes it, and a queue keeps that request."""
+"""A model that costs nothing while nobody asks: a request wakes it, and a queue keeps that request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A 70-billion model on Trainium2: the image is built in your account, the model is compiled before it serves.
+"""A 70-billion model on Trainium2: its image is built in your account, it is compiled before it serves.
 
     npx cdk deploy trn2-build
     tokenmill jobs run compile --stack trn2-build

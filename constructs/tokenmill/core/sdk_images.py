@@ -1,4 +1,4 @@
-"""The image catalog held against the SageMaker Python SDK's own image lists, which are read and never imported.
+"""The image catalog held against the SageMaker Python SDK's own image lists, read and never imported.
 
 The lists are JSON files of the distribution sagemaker-core (sagemaker/core/image_uri_config); importing the
 package that resolves them takes two seconds and resolves no Neuron image for the instance types that have it.
@@ -73,8 +73,8 @@ def sdk_folder() -> Path:
         distribution = importlib.metadata.distribution(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
         raise TokenmillError(
-            f"{DISTRIBUTION} is not installed; run: pip install 'tokenmill[sagemaker]', or give the folder of "
-            "its image lists"
+            f"{DISTRIBUTION} is not installed; run: pip install 'tokenmill[sagemaker]', or give the folder "
+            "of its image lists"
         ) from None
     return Path(str(distribution.locate_file(FOLDER)))
 

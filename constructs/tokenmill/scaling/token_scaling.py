@@ -158,8 +158,8 @@ class TokenScaling(Construct):
 def _check(endpoint: EndpointBase, capacity: Capacity, hours: OfficeHours | None) -> None:
     if endpoint.answers_async:
         raise TokenmillError(
-            "endpoint is asynchronous, where SageMaker publishes no concurrent requests and no gateway counts "
-            "tokens; use BacklogScaling"
+            "endpoint is asynchronous, where SageMaker publishes no concurrent requests and no gateway "
+            "counts tokens; use BacklogScaling"
         )
     if capacity.minimum == 0 and endpoint.scalable_dimension == INSTANCES_DIMENSION:
         raise TokenmillError(
