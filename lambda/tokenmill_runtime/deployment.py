@@ -262,7 +262,11 @@ class Bounds:
 
 def _held(request: Request, copies: int, by: str) -> Answer:
     # A configuration begins with one instance at least, also where the fleet stands at none.
-    data = {COPIES_ATTRIBUTE: copies, INSTANCES_ATTRIBUTE: max(1, copies), HELD_ATTRIBUTE: by}
+    data: dict[str, str | int] = {
+        COPIES_ATTRIBUTE: copies,
+        INSTANCES_ATTRIBUTE: max(1, copies),
+        HELD_ATTRIBUTE: by,
+    }
     return Answer(physical_id=request.physical_id or request.own_id, data=data)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support_stack import only, template_of
+from tokenmill.core.engine_options import EngineOptions
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.workload import Capacity
 from tokenmill.endpoints import (
@@ -228,6 +229,12 @@ def test_idle_release_has_no_further_numbers(stack: cdk.Stack) -> None:
             "reservation is 'arn:aws:ec2:us-east-1:123456789012:capacity-reservation/cr-1'; give the ARN "
             "of an "
             "ML capacity reservation, such as 'arn:aws:sagemaker:us-east-1:123456789012:training-plan/name'",
+        ),
+        (
+            Fleet(routing=Routing.prefix_aware(concurrency_threshold=8)),
+            replace(ON_GPU, options=EngineOptions(prefix_caching=False)),
+            "routing is PREFIX_AWARE, but the options of Qwen/Qwen3-8B have prefix_caching False, so no "
+            "instance has a prefix to find again; leave prefix_caching out, or use Routing.least_busy()",
         ),
         (
             Fleet(volume_gib=100),

@@ -169,18 +169,7 @@ def definition(
                 "Default": "Compile",
             },
             "AlreadyBuilt": {"Type": "Succeed", "InputPath": "$.artifact"},
-            "Compile": {
-                "Type": "Task",
-                "Resource": f"arn:{cdk.Aws.PARTITION}:states:::sagemaker:createTrainingJob.sync",
-                "Parameters": _training_job(compiled, environment, limit_seconds),
-                "ResultSelector": {
-                    "name.$": "$.TrainingJobName",
-                    "output.$": "$.ModelArtifacts.S3ModelArtifacts",
-                },
-                "ResultPath": "$.training",
-                "TimeoutSeconds": limit_seconds + PENDING_SECONDS,
-                "Next": "Record",
-            },
+            "Compile": _compile(compiled, environment, limit_seconds),
             "Record": {
                 **_step(
                     compiled,
@@ -240,6 +229,21 @@ def _step(
                 "BackoffRate": 2,
             }
         ],
+    }
+
+
+def _compile(compiled: CompiledModel, environment: Mapping[str, str], limit_seconds: int) -> dict[str, Any]:
+    return {
+        "Type": "Task",
+        "Resource": f"arn:{cdk.Aws.PARTITION}:states:::sagemaker:createTrainingJob.sync",
+        "Parameters": _training_job(compiled, environment, limit_seconds),
+        "ResultSelector": {
+            "name.$": "$.TrainingJobName",
+            "output.$": "$.ModelArtifacts.S3ModelArtifacts",
+        },
+        "ResultPath": "$.training",
+        "TimeoutSeconds": limit_seconds + PENDING_SECONDS,
+        "Next": "Record",
     }
 
 

@@ -9,8 +9,7 @@ import aws_cdk as cdk
 
 from tokenmill.core.errors import TokenmillError
 from tokenmill.security import actions
-from tokenmill.security.acknowledge import acknowledge, any_resource
-from tokenmill.security.printed import printed
+from tokenmill.security.acknowledge import acknowledge_resources
 
 if TYPE_CHECKING:
     from aws_cdk import aws_iam as iam
@@ -93,12 +92,7 @@ class DataCapture:
         role.add_to_principal_policy(
             iam.PolicyStatement(actions=list(actions.CAPTURE_WRITE), resources=[objects])
         )
-        acknowledge(
-            role,
-            {
-                any_resource(printed(role, objects)): "SageMaker names what it captures by endpoint, variant "
-                "and time, below this one folder."
-            },
-        )
+        reason = "SageMaker names what it captures by endpoint, variant and time, below this one folder."
+        acknowledge_resources(role, {objects: reason})
         if self.key is not None:
             self.key.grant(role, *actions.CAPTURE_KEY)

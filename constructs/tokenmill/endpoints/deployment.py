@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import aws_cdk as cdk
 from aws_cdk import aws_events as events
@@ -112,7 +112,8 @@ class Hold:
     def _attribute(self, name: str, declared: int) -> int:
         if self.resource is None:
             return declared
-        return cdk.Token.as_number(self.resource.get_att(name))
+        # A token of a number is a float that only its encoding makes; whole numbers are what it stands for.
+        return cast("int", cdk.Token.as_number(self.resource.get_att(name)))
 
 
 class Deployment(Construct):
@@ -250,7 +251,7 @@ class Deployment(Construct):
                 properties={
                     **_names(fleet),
                     **_bounds(capacity),
-                    "Watched": cdk.Lazy.any(Late(lambda: fingerprint(tuple(watched)))),
+                    "Watched": cdk.Lazy.uncached_any(Late(lambda: fingerprint(tuple(watched)))),
                 },
                 timeout_seconds=ANSWER_SECONDS,
             )
@@ -269,7 +270,7 @@ class Deployment(Construct):
     ) -> cdk.CustomResource:
         properties: dict[str, object] = {**_names(hold.fleet), **_bounds(hold.capacity)}
         if hold.resource is None:
-            properties["Watched"] = cdk.Lazy.any(Late(lambda: fingerprint((*after, config))))
+            properties["Watched"] = cdk.Lazy.uncached_any(Late(lambda: fingerprint((*after, config))))
         else:
             properties["Copies"] = hold.resource.get_att(COPIES_ATTRIBUTE)
             properties["Held"] = hold.resource.get_att(HELD_ATTRIBUTE)
@@ -277,7 +278,7 @@ class Deployment(Construct):
         if check is not None:
             properties["EndpointName"] = self.endpoint_name
             properties["ConfigName"] = config.attr_endpoint_config_name
-            properties["Asked"] = cdk.Lazy.any(Late(asked))
+            properties["Asked"] = cdk.Lazy.uncached_any(Late(asked))
             if smoke and check.prompt is not None:
                 properties["Smoke"] = {
                     "prompt": check.prompt,

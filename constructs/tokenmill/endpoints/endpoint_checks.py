@@ -96,6 +96,7 @@ def check_endpoint(
     _check_reservation(fleet)
     for item in servings:
         _check_storage(item, fleet, hosting)
+        _check_routing(item, fleet)
         source.check(item, isolated=hosting.isolated, region=region)
         if source.image is None and not cdk.Token.is_unresolved(region):
             item.serving_image.registry_account(region)
@@ -233,4 +234,12 @@ def _check_storage(serving: Serving, fleet: Fleet, hosting: EndpointHosting) -> 
         raise TokenmillError(
             f"volume_gib is {fleet.volume_gib}, but {serving.instance_type} has local NVMe storage of a "
             "fixed size and SageMaker takes no volume size for it; leave volume_gib out"
+        )
+
+
+def _check_routing(serving: Serving, fleet: Fleet) -> None:
+    if fleet.routing.strategy == "PREFIX_AWARE" and serving.options.prefix_caching is False:
+        raise TokenmillError(
+            f"routing is PREFIX_AWARE, but the options of {serving.model} have prefix_caching False, so no "
+            "instance has a prefix to find again; leave prefix_caching out, or use Routing.least_busy()"
         )

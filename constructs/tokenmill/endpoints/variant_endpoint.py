@@ -214,7 +214,7 @@ class VariantEndpoint(VariantEndpointBase):
         hosting = self._hosting
         capture = hosting.data_capture
         names = {type: model.attr_model_name for type, model in self.models.items()}
-        return sagemaker.CfnEndpointConfig(
+        config = sagemaker.CfnEndpointConfig(
             self,
             "Config",
             production_variants=[
@@ -230,6 +230,10 @@ class VariantEndpoint(VariantEndpointBase):
             metrics_config=metrics(hosting),
             data_capture_config=None if capture is None else capture.property(),
         )
+        if hosting.role is None:
+            # What is captured and answered is written by the role, so its policy has to be there first.
+            config.node.add_dependency(self.role)
+        return config
 
     def _warn(self) -> None:
         warn(self, self._fleet.servings(self.serving), downtime=None)

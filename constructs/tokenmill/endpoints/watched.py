@@ -72,9 +72,9 @@ class WatchedComponent(sagemaker.CfnInferenceComponent):
         return found
 
 
-@jsii.implements(cdk.IStableAnyProducer)
+@jsii.implements(cdk.IAnyProducer)
 class Late:
-    """A value that is made when the template is, after every change of the constructs.
+    """A value that is made anew whenever the template is, after every change of the constructs.
 
     Args:
         make: Returns the value.
@@ -83,8 +83,12 @@ class Late:
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
 
-    def produce(self) -> Any:
-        """Return the value."""
+    def produce(self, _context: cdk.IResolveContext) -> Any:
+        """Return the value.
+
+        Args:
+            _context: What is being resolved, which the value does not depend on.
+        """
         return self._make()
 
 
@@ -94,7 +98,7 @@ def properties_of(resource: cdk.CfnResource) -> dict[str, Any]:
     Args:
         resource: An L1 resource.
     """
-    rendered = resource._render_properties(resource._updated_properties)
+    rendered = resource._render_properties(resource._cfn_properties)
     found = cdk.Stack.of(resource).resolve(rendered)
     return dict(found) if isinstance(found, dict) else {}
 

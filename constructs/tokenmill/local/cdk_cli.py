@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokenmill.core.errors import TokenmillError
-from tokenmill.local.environment import cdk_path
+from tokenmill.local.environment import find_cdk
 from tokenmill.local.processes import Child
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class CdkCommand:
         self.child = Child(
             [
                 *(sys.executable, "-m", "tokenmill.local.tether"),
-                *(str(cdk_path(directory)), *arguments, "--no-notices"),
+                *(str(find_cdk(directory) or "cdk"), *arguments, "--no-notices"),
             ],
             env=env,
             log=log,

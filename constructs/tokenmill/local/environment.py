@@ -7,15 +7,13 @@ import json
 import re
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from tokenmill.core.errors import SettingsError, TokenmillError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 MINIMUM_NODE = 20
 MINIMUM_CDK = (2, 1148, 0)
+INSTALL_CDK = "npm install aws-cdk@2.1148.1"
 _PACKAGES = ("ministack", "hypercorn", "uvicorn", "starlette", "httpx", "cryptography")
 
 
@@ -55,24 +53,27 @@ def node_problem() -> str | None:
 
 
 def cdk_problem(directory: Path) -> str | None:
-    """Return what is wrong with the project's CDK CLI; nothing when it is fine.
+    """Return what is wrong with the CDK CLI that a project runs; nothing when it is fine.
 
     Args:
         directory: The project's folder.
     """
-    package = directory / "node_modules" / "aws-cdk" / "package.json"
-    if not package.exists() or not cdk_path(directory).exists():
-        return f"the CDK CLI is not in {directory / 'node_modules'}; run: npm install aws-cdk@2.1148.1"
-    found = _version_in(package)
+    found = find_cdk(directory)
     if found is None:
-        return f"{package} names no version; run: npm install aws-cdk@2.1148.1"
-    version = tuple(int(part) for part in re.findall(r"\d+", found)[:3])
+        return (
+            f"the CDK CLI is in no node_modules of {directory} or a folder above it, and cdk is not on PATH; "
+            f"run: {INSTALL_CDK}"
+        )
+    package = found.resolve().parent.parent / "package.json"
+    if found.parent.name == ".bin":
+        package = found.parent.parent / "aws-cdk" / "package.json"
+    shown = _version_in(package) if package.exists() else _version_said_by(found)
+    if shown is None:
+        return f"{package if package.exists() else found} names no version; run: {INSTALL_CDK}"
+    version = tuple(int(part) for part in re.findall(r"\d+", shown)[:3])
     if version < MINIMUM_CDK or version[0] != MINIMUM_CDK[0]:
         wanted = ".".join(map(str, MINIMUM_CDK))
-        return (
-            f"the CDK CLI in node_modules is {found}, it must be 2.x from {wanted}; "
-            "run: npm install aws-cdk@2.1148.1"
-        )
+        return f"the CDK CLI {found} is {shown}, it must be 2.x from {wanted}; run: {INSTALL_CDK}"
     return None
 
 
@@ -83,6 +84,16 @@ def _version_in(package: Path) -> str | None:
         return None
     version = document.get("version") if isinstance(document, dict) else None
     return version if isinstance(version, str) else None
+
+
+def _version_said_by(cdk: Path) -> str | None:
+    """Ask a cdk that stands beside no package, such as a version manager's, for its version."""
+    try:
+        asked = subprocess.run([cdk, "--version"], capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    match = re.match(r"\d+\.\d+\.\d+", asked.stdout.strip())
+    return match.group() if match else None
 
 
 def packages_problems() -> list[str]:
@@ -101,10 +112,15 @@ def packages_problems() -> list[str]:
     return []
 
 
-def cdk_path(directory: Path) -> Path:
-    """Return where the project's CDK CLI is.
+def find_cdk(directory: Path) -> Path | None:
+    """Return the CDK CLI that a project runs: of the nearest node_modules, as `npx cdk` does, or PATH's.
 
     Args:
         directory: The project's folder.
     """
-    return directory / "node_modules" / ".bin" / "cdk"
+    for folder in (directory, *directory.parents):
+        binary = folder / "node_modules" / ".bin" / "cdk"
+        if binary.exists():
+            return binary
+    installed = shutil.which("cdk")
+    return Path(installed) if installed else None
