@@ -13,7 +13,7 @@ from constructs import Construct
 
 from tokenmill.endpoints.watched import Late, asked_of, fingerprint
 from tokenmill.security import FunctionEntry, FunctionHosting, RuntimeFunction, actions
-from tokenmill.security.acknowledge import acknowledge, any_resource
+from tokenmill.security.acknowledge import acknowledge_resources
 from tokenmill.security.custom_resource import custom_resource
 from tokenmill.security.rules import let_rule_send
 from tokenmill_runtime.deployment import (
@@ -158,6 +158,9 @@ class Deployment(Construct):
         )
         self._allow(actions.STACK_READ, [cdk.Aws.STACK_ID])
         self._allow(actions.ENDPOINT_READ, self._endpoint_arns)
+        if replaces is not None:
+            reason = "The endpoint had another name with its former instance type, and serves until replaced."
+            acknowledge_resources(self.handler.role, {self._endpoint_arns[1]: reason})
         if policy.check is not None and policy.check.prompt is not None:
             self._allow(actions.SMOKE_PROMPT, [self._endpoint_arns[0]])
         if policy.keep_copies:
@@ -189,8 +192,11 @@ class Deployment(Construct):
             capacity: Fewest, most and first instances.
         """
         if self.policy.keep_copies:
+            configs = self._arn("endpoint-config/*")
             self._allow(actions.INSTANCE_COUNT, self._endpoint_arns)
-            self._allow(actions.ENDPOINT_CONFIG_READ, [self._arn("endpoint-config/*")])
+            self._allow(actions.ENDPOINT_CONFIG_READ, [configs])
+            reason = "CloudFormation names each configuration when it makes it, after this role is made."
+            acknowledge_resources(self.handler.role, {configs: reason})
         return self._hold(key, Fleet(endpoint=self.endpoint_name, variant=variant), capacity)
 
     def check_component(
@@ -316,16 +322,13 @@ class Deployment(Construct):
             {"StringEquals": {"application-autoscaling:service-namespace": "sagemaker"}},
         )
         self._allow(actions.SCALABLE_TARGET_MARK, [targets])
-        shown = (
-            "arn:<AWS::Partition>:application-autoscaling:<AWS::Region>:<AWS::AccountId>:scalable-target/*"
-        )
-        acknowledge(
+        acknowledge_resources(
             self.handler.role,
             {
-                any_resource(shown): "Application Auto Scaling gives a scalable target an id of its own when "
-                "it is registered, after this role is made.",
-                any_resource(): "DescribeScalableTargets takes no resource in a policy, nor do X-Ray and the "
-                "network interfaces of a VPC.",
+                targets: "Application Auto Scaling gives a scalable target an id of its own when it is "
+                "registered, after this role is made.",
+                "*": "DescribeScalableTargets takes no resource in a policy, nor do X-Ray and the network "
+                "interfaces of a VPC.",
             },
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _JSII_CACHE = "JSII_RUNTIME_PACKAGE_CACHE_ROOT"
 _POLL_SECONDS = 0.05
+_NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([^']+)'")
 
 
 def jsii_cache() -> str:
@@ -106,7 +108,19 @@ class CdkCommand:
         if failed:
             return "\n".join([f"cdk {self.name} failed:", *dict.fromkeys(failed)])
         tail = [line for line in self._lines if line.strip()][-12:]
-        return "\n".join([f"cdk {self.name} failed (all of it is in {self.child.log}):", *tail])
+        return "\n".join(
+            [f"cdk {self.name} failed (all of it is in {self.child.log}):", *tail, *self._way_out()]
+        )
+
+    def _way_out(self) -> list[str]:
+        """Say which Python has the packages when the one that ran the app has not."""
+        found = [match for line in self._lines if (match := _NO_MODULE.match(line))]
+        if not found:
+            return []
+        return [
+            f"the python that ran the app has no {found[-1].group(1)}; activate the environment that has it, or "
+            f"name its python: --app '\"{sys.executable}\" app.py'"
+        ]
 
 
 def run_all(steps: Steps, running: Sequence[tuple[Step, CdkCommand]]) -> None:
