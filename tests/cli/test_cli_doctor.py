@@ -38,7 +38,7 @@ def items(run: Run, *arguments: str) -> dict[str, dict[str, Any]]:
 
 def quota_of(instance: str, value: float) -> dict[str, Any]:
     code = quotas.endpoint_quota_code(instance)
-    return {"QuotaCode": code, "QuotaName": quotas.endpoint_quota_name(instance), "Value": value}
+    return {"QuotaCode": code, "QuotaName": quotas.quota_name(instance), "Value": value}
 
 
 def answer_all(fake: FakeAws, plan: Plan) -> None:

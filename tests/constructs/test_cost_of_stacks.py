@@ -12,12 +12,15 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_kms as kms
 
 from support_cost import assembly
+from support_examples import FOLDERS, synthesize
 from support_stack import REGION, chat_stack, make_app
 from tokenmill.core.instances import instance_type
 from tokenmill.cost import PlannedLoads, cost_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tokenmill.cost import CostReport
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +104,42 @@ def test_an_agnostic_stack_is_priced_where_the_user_says(tmp_path: Path) -> None
         "environment"
         in json.loads((tmp_path / "cdk.out" / "manifest.json").read_text())["artifacts"]["Anywhere"]
     )
+
+
+def report_of_example(name: str, root: Path) -> CostReport:
+    done = synthesize(name, root, **{"tokenmill:packs": []})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return cost_of(root, region=REGION)
+
+
+# what an endpoint's instances are, without traffic: the type and how many
+FLOORS = {
+    "async_endpoint": ("ml.g6e.2xlarge", 0),
+    "batch_transform": None,
+    "blue_green": ("ml.g6e.2xlarge", 5),
+    "endpoint_only": ("ml.inf2.8xlarge", 2),
+    "gpu_fallback_pool": ("ml.g6e.2xlarge", 2),
+    "inf2_chat": ("ml.inf2.24xlarge", 1),
+    "lora_adapters": ("ml.g6e.2xlarge", 2),
+    "scale_to_zero": ("ml.inf2.8xlarge", 0),
+    "trn2_70b": ("ml.trn2.48xlarge", 1),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_an_example_is_priced_to_the_last_resource(name: str, tmp_path: Path) -> None:
+    """Nothing is left unknown but what has no price anywhere, and that is said."""
+    report = report_of_example(name, tmp_path)
+    found = [(line.item, line.quantity) for line in report.lines if line.what == "endpoint instances"]
+    assert found == ([] if FLOORS[name] is None else [FLOORS[name]])
+    assert report.unknown == ()
+    assert {line.item for line in report.missing} <= {"ml.trn2.48xlarge"}
+    runs = {"batch_transform": ["ml.g5.12xlarge"], "trn2_70b": ["ml.trn2.48xlarge"]}
+    assert [run.instance_type for run in report.runs] == runs.get(name, [])
+    if name == "gpu_fallback_pool":
+        (line,) = report.lines
+        assert [kind for kind in ("2xlarge", "4xlarge", "8xlarge") if f"ml.g6e.{kind} $" in line.note] == [
+            "2xlarge",
+            "4xlarge",
+            "8xlarge",
+        ]

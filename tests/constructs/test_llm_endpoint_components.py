@@ -15,7 +15,7 @@ from tokenmill.core.errors import TokenmillError
 from tokenmill.core.images import image
 from tokenmill.core.workload import Capacity
 from tokenmill.endpoints import EndpointHosting, LlmEndpoint, ModelSource, Serving, UpdatePolicy
-from tokenmill.endpoints.endpoint_config import packed_instances
+from tokenmill.endpoints.endpoint_config import host_memory_mib, packed_instances
 
 BARE = UpdatePolicy.unguarded()
 LARGE = Serving(
@@ -88,6 +88,18 @@ def test_copies_are_packed_by_chips_and_by_host_memory() -> None:
     assert packed_instances([(SMALL, 0), (LARGE, 0)]) == 0
     hungry = replace(SMALL, host_memory_mib=300_000)
     assert packed_instances([(hungry, 2)]) == 2
+
+
+def test_the_host_memory_that_a_copy_needs_wins_over_its_share() -> None:
+    """A plan knows what loading takes; without it a copy has its chips' share of nine tenths of the host."""
+    assert host_memory_mib(LARGE) == int(384 * 1024 * 0.9) // 2
+    assert host_memory_mib(replace(LARGE, host_memory_mib=20_000)) == 20_000
+
+
+def test_the_most_instances_leave_room_for_a_rolling_batch(stack: cdk.Stack) -> None:
+    """A batch is provisioned beside what runs: six copies in batches of half need room for nine."""
+    make(stack, Capacity(minimum=2, maximum=6, initial=2))
+    assert scaling(template_of(stack)) == (1, 1, 5)
 
 
 def test_copies_that_share_an_instance_reserve_their_chips_share_of_its_memory(stack: cdk.Stack) -> None:

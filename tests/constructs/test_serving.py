@@ -11,9 +11,7 @@ from support_planner import CHAT, GOALS, model
 from support_stack import ENGINE, plan
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.images import image
-from tokenmill.core.workload import Capacity
 from tokenmill.endpoints import Serving
-from tokenmill.endpoints.serving import rolling_batch_percent
 from tokenmill.planner import plan as plan_of
 
 
@@ -39,15 +37,9 @@ def test_chips_that_no_further_copy_fits_on_stay_idle() -> None:
     assert serving(tensor_parallel=8).copies_per_instance == 1
 
 
-def test_copies_share_what_the_host_leaves() -> None:
-    """384 GiB, a tenth left to the host, three copies."""
-    assert serving().reserved_memory_mib == int(384 * 1024 * 0.9) // 3
-
-
 def test_host_memory_can_hold_fewer_copies_than_the_chips() -> None:
     """Two copies of 150,000 MiB fit into 384 GiB, where the chips would hold three."""
     assert serving(host_memory_mib=150_000).copies_per_instance == 2
-    assert serving(host_memory_mib=150_000).instances_for(3) == 2
 
 
 @pytest.mark.parametrize("name", ["Qwen__Qwen3-8B", "Qwen__Qwen3-32B", "Qwen__Qwen3-30B-A3B-FP8"])
@@ -61,29 +53,6 @@ def test_whatever_the_planner_offers_can_be_served(name: str) -> None:
             offered.chips_per_copy,
             offered.copies_per_instance,
         ), offered.instance_type
-
-
-def test_the_host_memory_that_a_copy_needs_wins_over_its_share() -> None:
-    """A plan knows what loading takes."""
-    assert serving(host_memory_mib=20_000).reserved_memory_mib == 20_000
-
-
-@pytest.mark.parametrize(("copies", "instances"), [(0, 0), (1, 1), (3, 1), (4, 2)])
-def test_instances_hold_whole_copies(copies: int, instances: int) -> None:
-    """A fourth copy takes a second machine."""
-    assert serving().instances_for(copies) == instances
-
-
-def test_the_most_instances_leave_room_for_a_rolling_batch() -> None:
-    """A batch is provisioned beside what runs, so six copies in batches of half need room for nine."""
-    assert serving().max_instances(Capacity(minimum=2, maximum=6, initial=2)) == 3
-    assert serving().max_instances(Capacity(minimum=1, maximum=6, initial=1)) == 2
-
-
-@pytest.mark.parametrize(("minimum", "percent"), [(0, None), (1, None), (2, 50), (3, 34), (20, 5), (100, 5)])
-def test_a_rolling_batch_is_one_copy_within_five_to_fifty_percent(minimum: int, percent: int | None) -> None:
-    """One copy cannot roll; SageMaker takes 5 to 50 percent."""
-    assert rolling_batch_percent(Capacity(minimum=minimum, maximum=100, initial=minimum)) == percent
 
 
 def test_the_environment_speaks_the_image_s_language() -> None:
@@ -110,7 +79,7 @@ def test_a_plan_s_chosen_candidate_becomes_what_is_served() -> None:
     made = plan()
     copy = Serving.from_plan(made)
     assert (copy.model, copy.instance_type, copy.tensor_parallel) == ("Qwen/Qwen3-8B", "ml.inf2.8xlarge", 2)
-    assert (copy.max_sequences, copy.context_tokens, copy.reserved_memory_mib) == (8, 8192, 40_000)
+    assert (copy.max_sequences, copy.context_tokens, copy.host_memory_mib) == (8, 8192, 40_000)
     assert (copy.engine, copy.plan_hash, copy.serving_image.key) == (ENGINE, made.hash, "hf-vllm-neuronx")
 
 

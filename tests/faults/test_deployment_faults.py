@@ -105,7 +105,7 @@ class Cloud(RuleBasedStateMachine):
         self.steps = self._update(new, trouble)
 
     @precondition(lambda self: self.steps is not None)
-    @rule(count=st.integers(1, 4), kill_after=st.one_of(st.none(), st.integers(0, 14)))
+    @rule(count=st.integers(1, 12), kill_after=st.one_of(st.none(), st.none(), st.integers(0, 9)))
     def go_on(self, count: int, kill_after: int | None) -> None:
         if kill_after is not None:
             self.kills = [kill_after]
@@ -356,7 +356,7 @@ class Cloud(RuleBasedStateMachine):
 
 NORMAL = settings(
     max_examples=200,
-    stateful_step_count=30,
+    stateful_step_count=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

@@ -59,7 +59,7 @@ def test_the_report_has_floor_quotas_use_and_what_is_unknown(one: Path) -> None:
     assert f"{LARGE} for endpoint usage  L-9C39178F" in result.stdout
     assert "by use: AWS::Logs::LogGroup (log data and its storage)" in result.stdout
     assert "cost not known: 1 x Custom::Thing" in result.stdout
-    assert "the component names no plan" in result.stdout
+    assert "its template names no plan" in result.stdout
 
 
 def test_quota_notes_and_item_notes_are_printed_once(two: Path) -> None:

@@ -91,7 +91,15 @@ def with_tokens(usd_per_million: float | None, model: str = "m") -> CostReport:
         usd_per_million_with_floor=None,
     )
     return CostReport(
-        assembly="x", stacks=(), lines=(), by_use=(), unknown=(), quotas=(), tokens=(token,), warnings=()
+        assembly="x",
+        stacks=(),
+        lines=(),
+        by_use=(),
+        unknown=(),
+        quotas=(),
+        tokens=(token,),
+        runs=(),
+        warnings=(),
     )
 
 

@@ -77,7 +77,7 @@ def test_a_plan_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_component_without_a_plan_has_no_known_load(metadata: object, tmp_path: Path) -> None:
     assert (
         only(report_of(tmp_path, served(metadata))).note
-        == "the component names no plan, so its load is not known"
+        == "its template names no plan, so its load is not known"
     )
 
 

@@ -126,12 +126,13 @@ def _document(report: CostReport, difference: CostDifference | None) -> dict[str
             ],
             "quotas": encode(difference.quotas),
             "tokens": encode(difference.tokens),
+            "runs": encode(difference.runs),
         }
     return document
 
 
 def _show(report: CostReport) -> None:
-    from tokenmill.cost.markdown import floor_sentence, quantity, usd
+    from tokenmill.cost.markdown import floor_sentence, quantity, run_quantity, usd
 
     out = console()
     # a table squeezed into a narrow terminal or a log file cannot be read at all
@@ -154,6 +155,10 @@ def _show(report: CostReport) -> None:
         )
         said = f"{usd(item.usd_per_million)} per million tokens{whole}"
         out.print(f"{item.model}{load}: {said}; {item.note}", markup=False)
+    for run in report.runs:
+        said = f"{run.stack} {run.resource} ({run.about}): {usd(run.usd_per_hour)} an hour of a run"
+        most = "" if run.usd_at_most is None else f", {usd(run.usd_at_most)} at most"
+        out.print(f"{said}, {run_quantity(run)}{most}; {run.note}", markup=False)
     if report.quotas:
         quotas = _table("quota", "code", "region", "no traffic", "at the most")
         for need in report.quotas:
@@ -185,6 +190,9 @@ def _show_difference(difference: CostDifference) -> None:
         out.print(said, markup=False)
     for item in difference.tokens:
         said = f"{item.model}: {usd(item.before)} -> {usd(item.after)} per million tokens"
+        out.print(said, markup=False)
+    for job in difference.runs:
+        said = f"{job.run.resource}: {usd(job.before)} -> {usd(job.after)} an hour of a run"
         out.print(said, markup=False)
     out.print(change_sentence(difference), markup=False)
     out.print(f"now {floor_sentence(difference.after)}", markup=False)

@@ -22,6 +22,9 @@ OnceFlag = Annotated[bool, typer.Option("--once", help="stop everything after th
 AppOption = Annotated[
     str | None, typer.Option("--app", help="command of another CDK app, which is not planned")
 ]
+ContextOption = Annotated[
+    list[str] | None, typer.Option("-c", "--context", help="KEY=VALUE of the app's context (repeatable)")
+]
 PortOption = Annotated[
     int, typer.Option("--port", min=0, max=65535, help="port of the gateway; 0 takes a free one")
 ]
@@ -42,6 +45,7 @@ def up(
     stack: StackArgument = None,
     once: OnceFlag = False,
     app: AppOption = None,
+    context: ContextOption = None,
     port: PortOption = 0,
     as_json: JsonFlag = False,
 ) -> None:
@@ -50,7 +54,9 @@ def up(
     from tokenmill.local.up import Up, UpOptions, interrupts
 
     steps = Steps(None if as_json else console())
-    options = UpOptions(stack=stack, app=app, port=port, directory=Path.cwd())
+    options = UpOptions(
+        stack=stack, app=app, context=_context(context or []), port=port, directory=Path.cwd()
+    )
     run = Up(options, steps, show=(lambda _piece: None) if as_json else _show)
     with interrupts():
         try:
@@ -66,6 +72,14 @@ def up(
         finally:
             steps.close()
             run.stop()
+
+
+def _context(given: list[str]) -> tuple[str, ...]:
+    for text in given:
+        name, found, _ = text.partition("=")
+        if not (name and found):
+            raise TokenmillError(f"--context is {text!r}; write KEY=VALUE, such as context_tokens=4096")
+    return tuple(given)
 
 
 def _hold(run: Any) -> None:

@@ -52,7 +52,7 @@ def verify(
     """
     import boto3
 
-    from tokenmill.verification.lines import find_lines
+    from tokenmill.verification.lines import find_lines, unnamed
 
     if cleanup:
         _clean_up(boto3.Session(), as_json=as_json)
@@ -62,6 +62,8 @@ def verify(
     _show_lines(lines, where, prices, as_json=as_json and not account, quiet=as_json and account)
     if not account:
         return
+    if not line:
+        lines = unnamed(lines)
     _agree(lines, where, prices, max_usd=max_usd, yes=yes)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)

@@ -8,7 +8,7 @@ from tokenmill.cost.estimate import cost_of
 from tokenmill.cost.loads import PlannedLoads
 from tokenmill.cost.markdown import difference_markdown, report_markdown
 from tokenmill.cost.prices import HOURS_PER_MONTH, ItemPrice, PriceList
-from tokenmill.cost.report import ByUse, CostLine, CostReport, QuotaNeed, TokenCost
+from tokenmill.cost.report import ByUse, CostLine, CostReport, QuotaNeed, RunCost, TokenCost
 
 __all__ = [
     "HOURS_PER_MONTH",
@@ -23,6 +23,7 @@ __all__ = [
     "PriceList",
     "QuotaNeed",
     "Resource",
+    "RunCost",
     "TokenCost",
     "compare",
     "cost_of",

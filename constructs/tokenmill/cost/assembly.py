@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tokenmill.core._settings_reader import REGION
 from tokenmill.core.errors import TokenmillError
 from tokenmill.lint.assembly import load_document, read_assembly
+from tokenmill_runtime.deployment import COPIES_ATTRIBUTE, HOLD_TYPE, INSTANCES_ATTRIBUTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,8 @@ class Resource:
         properties: Its properties.
         metadata: Its metadata.
         condition: The condition that it is made under, or empty.
-        parameters: Defaults of the template's parameters.
+        settled: What references stand for: defaults of the template's parameters by name, and what a
+            deployment declares at first by "logical id.attribute".
     """
 
     stack: str
@@ -42,7 +44,7 @@ class Resource:
     properties: dict[str, Any] = field(hash=False)
     metadata: dict[str, Any] = field(hash=False)
     condition: str
-    parameters: dict[str, Any] = field(hash=False)
+    settled: dict[str, Any] = field(hash=False)
 
     @property
     def name(self) -> str:
@@ -91,8 +93,7 @@ class Resource:
             TokenmillError: It is absent or no such number.
         """
         value = (self.properties if within is None else within).get(key, default)
-        if isinstance(value, dict) and set(value) == {"Ref"}:
-            value = self.parameters.get(str(value["Ref"]), value)
+        value = self.settled.get(_referred(value), value)
         where = self._at(key)
         if isinstance(value, dict) and is_intrinsic(value):
             raise NotKnownError(f"{key} is {next(iter(value))}, which only the deployment knows")
@@ -193,7 +194,7 @@ def read_stacks(directory: Path, region: str | None = None) -> tuple[CostStack, 
 
 def _resources(stack: str, document: dict[str, Any]) -> dict[str, Resource]:
     parameters = _object(document.get("Parameters", {}), f"{stack}: Parameters")
-    defaults = {
+    settled = {
         key: value["Default"]
         for key, value in parameters.items()
         if isinstance(value, dict) and "Default" in value
@@ -212,9 +213,32 @@ def _resources(stack: str, document: dict[str, Any]) -> dict[str, Resource]:
             properties=_object(body.get("Properties", {}), f"{where}.Properties"),
             metadata=_object(body.get("Metadata", {}), f"{where}.Metadata"),
             condition=str(body.get("Condition", "")),
-            parameters=defaults,
+            settled=settled,
         )
+        if kind == HOLD_TYPE:
+            settled |= _declared(found[logical_id])
     return found
+
+
+def _declared(hold: Resource) -> dict[str, Any]:
+    """What a hold returns at the first deployment; later it returns what runs, which no template knows."""
+    count = hold.properties.get("Declared")
+    if count is None:
+        return {}
+    return {
+        f"{hold.logical_id}.{COPIES_ATTRIBUTE}": count,
+        f"{hold.logical_id}.{INSTANCES_ATTRIBUTE}": 1 if count == 0 else count,
+    }
+
+
+def _referred(value: object) -> str:
+    """The name that a plain reference settles by, or nothing."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return ""
+    target = value.get("Fn::GetAtt")
+    if isinstance(target, list):
+        return ".".join(map(str, target))
+    return str(value.get("Ref", target))
 
 
 def _object(value: object, where: str) -> dict[str, Any]:

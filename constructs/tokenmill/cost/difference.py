@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tokenmill.cost.report import CostLine, CostReport, QuotaNeed, TokenCost
+    from tokenmill.cost.report import CostLine, CostReport, QuotaNeed, RunCost, TokenCost
 
 ADDED, REMOVED, CHANGED = "added", "removed", "changed"
 
@@ -75,6 +75,21 @@ class TokenChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunChange:
+    """A job whose runs cost something else.
+
+    Args:
+        run: The job as it is now, or was.
+        before: US dollars an hour of a run before; None where it could not be told, or was not there.
+        after: US dollars an hour of a run now; None likewise.
+    """
+
+    run: RunCost
+    before: float | None
+    after: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CostDifference:
     """Two assemblies side by side.
 
@@ -84,6 +99,7 @@ class CostDifference:
         lines: Lines that differ, the largest effect first, those without a price before all.
         quotas: Quotas that differ.
         tokens: Prices per million tokens that differ.
+        runs: Jobs whose runs differ.
     """
 
     before: CostReport
@@ -91,6 +107,7 @@ class CostDifference:
     lines: tuple[LineChange, ...]
     quotas: tuple[QuotaChange, ...]
     tokens: tuple[TokenChange, ...]
+    runs: tuple[RunChange, ...]
 
     @property
     def usd_per_month(self) -> float:
@@ -118,6 +135,7 @@ def compare(before: CostReport, after: CostReport) -> CostDifference:
         lines=tuple(sorted(_lines(before.lines, after.lines), key=_weight)),
         quotas=tuple(_quotas(before.quotas, after.quotas)),
         tokens=tuple(_tokens(before.tokens, after.tokens)),
+        runs=tuple(_runs(before.runs, after.runs)),
     )
 
 
@@ -162,6 +180,19 @@ def _tokens(before: Iterable[TokenCost], after: Iterable[TokenCost]) -> Iterable
         was, now = old.get((stack, model)), new.get((stack, model))
         if was != now:
             yield TokenChange(model=model, stack=stack, before=was, after=now)
+
+
+def _runs(before: Iterable[RunCost], after: Iterable[RunCost]) -> Iterable[RunChange]:
+    old = {item.key: item for item in before}
+    new = {item.key: item for item in after}
+    for key in sorted({*old, *new}):
+        was, now = old.get(key), new.get(key)
+        if was != now:
+            yield RunChange(
+                run=now or old[key],
+                before=None if was is None else was.usd_per_hour,
+                after=None if now is None else now.usd_per_hour,
+            )
 
 
 def _weight(change: LineChange) -> tuple[bool, float, tuple[str, str, str]]:

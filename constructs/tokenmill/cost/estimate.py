@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING
 
 from tokenmill.core.instances import PRICE_MAX_AGE_DAYS
 from tokenmill.cost.assembly import NotKnownError, read_stacks
+from tokenmill.cost.charge import Charge
 from tokenmill.cost.endpoints import ENDPOINT, fleets
+from tokenmill.cost.jobs import run_costs
 from tokenmill.cost.loads import INSTANCES, PlannedLoads
+from tokenmill.cost.markdown import usd as in_usd
 from tokenmill.cost.prices import UNITS, PriceList, stale, unit_of
 from tokenmill.cost.quotas import quotas_of
 from tokenmill.cost.report import MISSING, ByUse, CostLine, CostReport
-from tokenmill.cost.rules import BY_USE, RULES, Charge, known
+from tokenmill.cost.rules import BY_USE, RULES, known
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     from tokenmill.cost.assembly import CostStack, Resource
+    from tokenmill.cost.endpoints import Fleet
 
 NESTED = "AWS::CloudFormation::Stack"
 
@@ -53,6 +57,7 @@ def cost_of(
         usd = sum(line.usd_per_month or 0.0 for line in own)
         partial = any(line.state == MISSING for line in own)
         tokens += planned.token_costs(stack, listed, usd, partial=partial)
+    runs = tuple(run for stack in stacks for run in run_costs(stack, listed))
     day = today or datetime.datetime.now(tz=datetime.UTC).date()
     return CostReport(
         assembly=str(directory),
@@ -62,6 +67,7 @@ def cost_of(
         unknown=_unknown(stacks),
         quotas=(*quotas_of(stacks), *planned.quotas(stacks)),
         tokens=tuple(tokens),
+        runs=runs,
         warnings=(*planned.warnings, *_unused(listed), *_warnings(stacks, lines, day)),
     )
 
@@ -80,13 +86,28 @@ def _lines(stack: CostStack, prices: PriceList) -> Iterable[CostLine]:
 
 def _charges(resource: Resource, stack: CostStack) -> Iterable[Charge]:
     if resource.type == ENDPOINT:
-        return [
-            Charge(item=fleet.instance_type, what=INSTANCES, quantity=fleet.floor, note=fleet.note)
-            for fleet in fleets(resource, stack)
-            if fleet.instance_type
-        ]
+        return [_instances(fleet) for fleet in fleets(resource, stack) if fleet.pools]
     rule = RULES.get(resource.type)
     return [] if rule is None else rule(resource, stack)
+
+
+def _instances(fleet: Fleet) -> Charge:
+    first, *others = fleet.pools
+    held = first.copies
+    return Charge(
+        item=first.instance_type,
+        what=INSTANCES,
+        quantity=first.floor,
+        note=fleet.note,
+        each="an instance"
+        if held is None
+        else f"an instance, which holds {_counted(held, 'copy', 'copies')}",
+        instead=tuple((pool.instance_type, pool.floor) for pool in others),
+    )
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _line(resource: Resource, charge: Charge, region: str, prices: PriceList) -> CostLine:
@@ -95,10 +116,17 @@ def _line(resource: Resource, charge: Charge, region: str, prices: PriceList) ->
     usd: float | None = None if price is None else charge.quantity * price.usd * UNITS[unit]
     notes = [charge.note]
     if charge.quantity == 0:
-        # nothing of it runs, so its price does not matter
+        # nothing of it runs, so the floor does not need its price
         usd = 0.0
+        if charge.each:
+            hourly = f"no price in {region} is known" if price is None else in_usd(price.usd)
+            notes.append(f"none without traffic; {hourly} for each hour of {charge.each}")
     elif price is None:
         notes.append(f"no price in {region} is known; give --price {charge.item}=USD a {unit}")
+    if charge.instead:
+        sides = ((charge.item, charge.quantity), *charge.instead)
+        months = ", ".join(f"{item} {_month(item, count, region, prices)}" for item, count in sides)
+        notes.append(f"a month by pool, of which the first is counted: {months}")
     if resource.condition:
         notes.append(f"only under condition {resource.condition}; counted as if it held")
     return CostLine(
@@ -115,6 +143,13 @@ def _line(resource: Resource, charge: Charge, region: str, prices: PriceList) ->
         source_date="" if price is None else price.source_date,
         note="; ".join(filter(None, notes)),
     )
+
+
+def _month(item: str, count: float, region: str, prices: PriceList) -> str:
+    price = prices.find(item, region)
+    if price is None:
+        return f"{in_usd(None)} (give --price {item}=USD)"
+    return in_usd(count * price.usd * UNITS[price.unit])
 
 
 def _unquantified(resource: Resource, what: str, why: str) -> CostLine:

@@ -9,7 +9,8 @@ from tokenmill.core.bedrock_prices import STANDARD, bedrock_price
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.plan import Plan
 from tokenmill.core.settings import load_settings
-from tokenmill.cost.endpoints import COMPONENT
+from tokenmill.cost.assembly import references
+from tokenmill.cost.endpoints import COMPONENT, CONFIG, is_adapter
 from tokenmill.cost.prices import HOURS_PER_MONTH
 from tokenmill.cost.report import QuotaNeed, TokenCost
 
@@ -27,6 +28,7 @@ NO_PRICE = "give yours to tokenmill advise with --token-price input=USD,output=U
 PLANS = "*.plan.json"
 PREFIX = "tokenmill-"
 INSTANCES = "endpoint instances"
+MODEL = "AWS::SageMaker::Model"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +93,7 @@ class PlannedLoads:
             partial: Whether a price of that is missing.
         """
         other = None if partial else other_usd_per_month / HOURS_PER_MONTH
-        served = [self._served(item, stack, prices, other) for item in stack.of_type(COMPONENT)]
+        served = [self._served(item, stack, prices, other) for item in _models(stack)]
         section = self.sections.get(stack.name)
         if section is not None and not served:
             served.append(_bedrock(section, stack, other))
@@ -106,19 +108,17 @@ class PlannedLoads:
         found = []
         for stack in stacks:
             section = self.sections.get(stack.name)
-            if section is None or next(stack.of_type(COMPONENT), None) is not None:
+            if section is None or _models(stack):
                 continue
             found.append(_token_quota(section, stack.region))
         return found
 
-    def _served(
-        self, component: Resource, stack: CostStack, prices: PriceList, other: float | None
-    ) -> TokenCost:
-        metadata = component.metadata.get("tokenmill")
+    def _served(self, item: Resource, stack: CostStack, prices: PriceList, other: float | None) -> TokenCost:
+        metadata = item.metadata.get("tokenmill")
         facts = metadata if isinstance(metadata, dict) else {}
-        model, named = str(facts.get("model", component.name)), facts.get("plan")
+        model, named = str(facts.get("model", item.name)), facts.get("plan")
         if not isinstance(named, str):
-            return _not_told(stack, model, "the component names no plan, so its load is not known")
+            return _not_told(stack, model, "its template names no plan, so its load is not known")
         plan = self.plans.get(named)
         if plan is None:
             return _not_told(
@@ -144,6 +144,20 @@ class PlannedLoads:
             else (hourly + other) / load.tokens_per_hour * MILLION,
             note=f"{chosen.instances} x {chosen.instance_type} at the planned load, without what is by use",
         )
+
+
+def _models(stack: CostStack) -> list[Resource]:
+    """What serves a model of its own: components without adapters, and models of variants that say so."""
+    components = [item for item in stack.of_type(COMPONENT) if not is_adapter(item)]
+    named = references([config.properties.get("ProductionVariants") for config in stack.of_type(CONFIG)])
+    models = [item for item in stack.of_type(MODEL) if item.logical_id in named]
+    said: dict[str, Resource] = {}
+    for model in models:
+        facts = model.metadata.get("tokenmill")
+        if isinstance(facts, dict):
+            # a variant of several instance types has a model for each
+            said.setdefault(str(facts.get("model")), model)
+    return [*components, *said.values()]
 
 
 def _bedrock(section: StackSettings, stack: CostStack, other: float | None) -> TokenCost:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tokenmill.cost.difference import CostDifference, LineChange
-    from tokenmill.cost.report import CostLine, CostReport
+    from tokenmill.cost.report import CostLine, CostReport, RunCost
 
 SIGNS = {ADDED: "+", REMOVED: "-", CHANGED: "~"}
 NOT_KNOWN = "not known"
@@ -36,6 +36,16 @@ def quantity(line: CostLine) -> str:
         line: The line.
     """
     return "?" if line.quantity is None else f"{line.quantity:g} x {line.item}"
+
+
+def run_quantity(run: RunCost) -> str:
+    """Return what a run of a job takes, for people.
+
+    Args:
+        run: The job.
+    """
+    limit = "" if run.limit_hours is None else f", {run.limit_hours:g} h at most"
+    return f"{run.instances} x {run.instance_type}{limit}"
 
 
 def floor_sentence(report: CostReport) -> str:
@@ -81,6 +91,19 @@ def report_markdown(report: CostReport) -> str:
         for item in report.tokens
     ]
     parts += _table(("model", "load", "per million tokens", "with the whole floor", "note"), tokens)
+    runs = [
+        (
+            _cell(run.stack),
+            _cell(run.resource),
+            run.about,
+            run_quantity(run),
+            usd(run.usd_per_hour),
+            usd(run.usd_at_most),
+            run.note,
+        )
+        for run in report.runs
+    ]
+    parts += _table(("stack", "job", "what", "quantity", "an hour of a run", "a run at most", "note"), runs)
     quotas = [
         (item.name, item.code or "", item.region, f"{item.at_floor:g}", f"{item.at_most:,g}", item.note)
         for item in report.quotas
@@ -100,7 +123,7 @@ def difference_markdown(difference: CostDifference) -> str:
         difference: The difference.
     """
     before, after = difference.before, difference.after
-    if not (difference.lines or difference.quotas or difference.tokens):
+    if not (difference.lines or difference.quotas or difference.tokens or difference.runs):
         same = f"### Cost: no change ({floor_sentence(after)})"
         return "\n".join([same, "", *_notes(after)]).rstrip() + "\n"
     parts = [f"### Cost: {change_sentence(difference)}", ""]
@@ -120,6 +143,8 @@ def difference_markdown(difference: CostDifference) -> str:
     parts += _table(("quota at the most", "region", "before", "now", "change"), quotas)
     tokens = [(_cell(item.model), usd(item.before), usd(item.after)) for item in difference.tokens]
     parts += _table(("per million tokens", "before", "now"), tokens)
+    runs = [(_cell(item.run.resource), usd(item.before), usd(item.after)) for item in difference.runs]
+    parts += _table(("an hour of a run", "before", "now"), runs)
     parts += _notes(after)
     return "\n".join(parts).rstrip() + "\n"
 

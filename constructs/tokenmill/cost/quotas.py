@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING
 
 from tokenmill.cost.assembly import NotKnownError
 from tokenmill.cost.endpoints import ENDPOINT, fleets
+from tokenmill.cost.jobs import USAGES, run_costs
 from tokenmill.cost.report import QuotaNeed
-from tokenmill.doctor.quotas import endpoint_quota_code, endpoint_quota_name
+from tokenmill.doctor.quotas import BUILD_SIZES, build_quota_name, endpoint_quota_code, quota_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tokenmill.cost.assembly import CostStack
+    from tokenmill.cost.assembly import CostStack, Resource
 
 COUNTED = {
     "AWS::EC2::EIP": ("ec2", "EC2-VPC Elastic IPs", "L-0263D0A3", "5 by default"),
     "AWS::EC2::VPC": ("vpc", "VPCs per Region", "L-F678F1CE", "5 by default"),
 }
+INSTEAD = "where the pools before it have no capacity"
+PROJECT = "AWS::CodeBuild::Project"
 CONCURRENCY = ("lambda", "Concurrent executions", "L-B99A9384")
 UNRESERVED = 100
 """Lambda keeps this much unreserved: "Configuring reserved concurrency for a function" (AWS Lambda Developer
@@ -51,12 +54,23 @@ def quotas_of(stacks: Iterable[CostStack]) -> tuple[QuotaNeed, ...]:
             except NotKnownError:
                 continue  # the line of its instances says why nothing is known
             for fleet in found:
-                if fleet.instance_type:
-                    name, code = (
-                        endpoint_quota_name(fleet.instance_type),
-                        endpoint_quota_code(fleet.instance_type),
+                for pool in fleet.pools:
+                    name, code = quota_name(pool.instance_type), endpoint_quota_code(pool.instance_type)
+                    first = pool is fleet.pools[0]
+                    need(
+                        ("sagemaker", name, code, stack.region),
+                        pool.busiest if first else 0,
+                        fleet.most,
+                        "" if first else INSTEAD,
                     )
-                    need(("sagemaker", name, code, stack.region), fleet.floor, fleet.most)
+        for run in run_costs(stack):
+            name = quota_name(run.instance_type, USAGES[run.kind])
+            need(("sagemaker", name, "", stack.region), 0, run.instances, f"while {run.resource} runs")
+        for project in stack.of_type(PROJECT):
+            size = _build_size(project)
+            if size:
+                key = ("codebuild", build_quota_name(size), "", stack.region)
+                need(key, 0, 1, "builds of one deployment run at the same time")
         for kind, (service, name, code, note) in COUNTED.items():
             count = sum(1 for _ in stack.of_type(kind))
             if count:
@@ -77,6 +91,14 @@ def quotas_of(stacks: Iterable[CostStack]) -> tuple[QuotaNeed, ...]:
         )
         for key in sorted(floor)
     )
+
+
+def _build_size(project: Resource) -> str:
+    """The size of a Linux build, as the quota calls it; empty where the template does not say."""
+    environment = project.properties.get("Environment", {})
+    if environment.get("Type") != "LINUX_CONTAINER":
+        return ""
+    return BUILD_SIZES.get(str(environment.get("ComputeType")), "")
 
 
 def _reserved(stack: CostStack) -> float:

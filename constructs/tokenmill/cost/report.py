@@ -119,6 +119,45 @@ class TokenCost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunCost:
+    """What a job costs each time that somebody starts it; nothing otherwise.
+
+    Args:
+        stack: Template that it stands in.
+        resource: Construct path or logical id of its state machine.
+        kind: What it does, such as "compile" or "transform".
+        about: The same in words.
+        instance_type: What it runs on.
+        instances: How many of them.
+        limit_hours: After how many hours it is stopped; None where nothing says.
+        usd_per_hour: US dollars an hour of all of them; None where no price is known.
+        note: What a reader must know of it.
+    """
+
+    stack: str
+    resource: str
+    kind: str
+    about: str
+    instance_type: str
+    instances: int
+    limit_hours: float | None
+    usd_per_hour: float | None
+    note: str = ""
+
+    @property
+    def usd_at_most(self) -> float | None:
+        """US dollars of a run that is stopped at its limit; None where it cannot be told."""
+        if self.usd_per_hour is None or self.limit_hours is None:
+            return None
+        return self.usd_per_hour * self.limit_hours
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What it is matched by between two assemblies."""
+        return self.stack, self.resource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CostReport:
     """Everything that can be said of an assembly's costs before it is deployed.
 
@@ -130,6 +169,7 @@ class CostReport:
         unknown: Types that no rule covers, with their counts; custom resources too.
         quotas: Quotas needed.
         tokens: Prices per million tokens.
+        runs: What each run of a job costs.
         warnings: What a reader must know: old prices, conditions, templates that are not in the assembly.
     """
 
@@ -140,6 +180,7 @@ class CostReport:
     unknown: tuple[tuple[str, int], ...]
     quotas: tuple[QuotaNeed, ...]
     tokens: tuple[TokenCost, ...]
+    runs: tuple[RunCost, ...]
     warnings: tuple[str, ...]
 
     @property

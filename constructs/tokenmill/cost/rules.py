@@ -15,36 +15,19 @@ capacity limits for Amazon OpenSearch Serverless" (its Developer Guide) for whic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tokenmill.cost.assembly import NotKnownError, Resource, is_intrinsic
+from tokenmill.cost.assembly import NotKnownError, is_intrinsic
+from tokenmill.cost.charge import Charge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from tokenmill.cost.assembly import CostStack
+    from tokenmill.cost.assembly import CostStack, Resource
 
 HIGH_RESOLUTION_SECONDS = 60
 ANOMALY_METRICS = 3
 VECTOR = "VECTORSEARCH"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Charge:
-    """Something to pay for every month.
-
-    Args:
-        item: Key of its price.
-        what: What it is, in words.
-        quantity: How many.
-        note: What a reader must know of it.
-    """
-
-    item: str
-    what: str
-    quantity: float = 1
-    note: str = ""
 
 
 def flat(item: str, what: str, note: str = "") -> Callable[[Resource, CostStack], Iterable[Charge]]:
@@ -380,6 +363,10 @@ FREE = (
     "AWS::Scheduler::ScheduleGroup",
     "AWS::SecretsManager::",
     "AWS::WAFv2::",
+    "Custom::TokenmillBuildRun",
+    "Custom::TokenmillCompiledModel",
+    "Custom::TokenmillHold",
+    "Custom::TokenmillRelease",
 )
 """Types, and beginnings of types (ending in ::), that cost nothing by themselves; the two tables go first."""
 

@@ -8,7 +8,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from tokenmill.doctor.item import Item, State
-from tokenmill.doctor.quotas import endpoint_quota_code, endpoint_quota_name
+from tokenmill.doctor.quotas import endpoint_quota_code, quota_name
 
 if TYPE_CHECKING:
     import boto3
@@ -83,7 +83,7 @@ class Account:
         try:
             quota = self._find_quota(instance, code)
             if quota is None:
-                detail = f"{self._region} has no quota {endpoint_quota_name(instance)!r}"
+                detail = f"{self._region} has no quota {quota_name(instance)!r}"
                 return Item(name=name, state=State.UNKNOWN, detail=detail, command=request)
             request = self._quota_command(instance, quota["QuotaCode"], needed)
             if quota["Value"] >= needed:
@@ -136,7 +136,7 @@ class Account:
             except ClientError as error:
                 if _code(error) != _NO_QUOTA:
                     raise
-        name = endpoint_quota_name(instance)
+        name = quota_name(instance)
         for page in client.get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker"):
             for quota in page["Quotas"]:
                 if quota["QuotaName"] == name:
@@ -151,7 +151,7 @@ class Account:
 
     def _quota_command(self, instance: str, code: str, needed: int) -> str:
         if not code:
-            query = f"Quotas[?QuotaName=='{endpoint_quota_name(instance)}']"
+            query = f"Quotas[?QuotaName=='{quota_name(instance)}']"
             return (
                 f'aws service-quotas list-service-quotas --service-code sagemaker --query "{query}" '
                 f"--region {self._region}"

@@ -1,4 +1,7 @@
-"""SageMaker's endpoint quotas: one a hosting instance type, known by name, most of them by code.
+"""Quotas of SageMaker and CodeBuild: one an instance type or build size, known by name, some of them by code.
+
+Names: "Quotas for AWS CodeBuild" (AWS CodeBuild User Guide); SageMaker's as Service Quotas lists them, as in
+"ml.g5.12xlarge for transform job usage".
 
 Codes: gruntwork-io/terraform-aws-utilities@55f0c2d, modules/request-quota-increase/variables.tf (Apache-2.0),
 which is generated from the Service Quotas API (2026-01-14); the inf2 and g5 codes agree with a second public
@@ -11,14 +14,34 @@ import csv
 import functools
 from importlib import resources
 
+ENDPOINT = "endpoint"
+BUILD_SIZES = {
+    "BUILD_GENERAL1_SMALL": "Small",
+    "BUILD_GENERAL1_MEDIUM": "Medium",
+    "BUILD_GENERAL1_LARGE": "Large",
+    "BUILD_GENERAL1_XLARGE": "XLarge",
+    "BUILD_GENERAL1_2XLARGE": "2XLarge",
+}
+"""What the quotas call CodeBuild's compute types."""
 
-def endpoint_quota_name(instance: str) -> str:
+
+def quota_name(instance: str, usage: str = ENDPOINT) -> str:
     """Return the quota's name, as Service Quotas spells it.
 
     Args:
-        instance: Hosting instance type, such as "ml.inf2.8xlarge".
+        instance: SageMaker instance type, such as "ml.inf2.8xlarge".
+        usage: What the instances do: "endpoint", "training job" or "transform job".
     """
-    return f"{instance} for endpoint usage"
+    return f"{instance} for {usage} usage"
+
+
+def build_quota_name(size: str) -> str:
+    """Return the name of the quota of builds on Linux that run at the same time.
+
+    Args:
+        size: One of `BUILD_SIZES`.
+    """
+    return f"Concurrently running builds for Linux/{size} environment"
 
 
 def endpoint_quota_code(instance: str) -> str:

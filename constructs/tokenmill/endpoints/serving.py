@@ -30,11 +30,6 @@ if TYPE_CHECKING:
     from tokenmill.core.instances import InstanceType, UnlistedInstance
     from tokenmill.core.model_spec import ModelSpec
     from tokenmill.core.plan import Plan
-    from tokenmill.core.workload import Capacity
-
-# "InferenceComponentRollingUpdatePolicy": a batch is 5 to 50 percent of the copies.
-SMALLEST_BATCH_PERCENT = 5
-LARGEST_BATCH_PERCENT = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,31 +172,6 @@ class Serving:
             return by_chips
         return min(by_chips, self.instance.host_room_mib // self.host_memory_mib)
 
-    @property
-    def reserved_memory_mib(self) -> int:
-        """Host memory that a copy reserves, in MiB: what it needs, or else an equal share."""
-        if self.host_memory_mib is not None:
-            return self.host_memory_mib
-        return self.instance.host_room_mib // self.copies_per_instance
-
-    def instances_for(self, copies: int) -> int:
-        """Return how many instances hold some copies.
-
-        Args:
-            copies: How many copies run.
-        """
-        return math.ceil(copies / self.copies_per_instance)
-
-    def max_instances(self, capacity: Capacity) -> int:
-        """Return the most instances: for all copies, and for the batch of a rolling update beside them.
-
-        Args:
-            capacity: Fewest and most copies.
-        """
-        percent = rolling_batch_percent(capacity)
-        batch = 0 if percent is None else math.ceil(capacity.maximum * percent / 100)
-        return self.instances_for(capacity.maximum + batch)
-
     def container_environment(self) -> dict[str, str]:
         """Return the container's environment by the image's own names, and what the caller adds."""
         image = self.serving_image
@@ -228,17 +198,3 @@ class Serving:
             return problems
         problems = engine_problems(self)
         return problems + model_problems(self, self.spec) if self.spec is not None else problems
-
-
-def rolling_batch_percent(capacity: Capacity) -> int | None:
-    """Return the batch of a rolling update, in percent of the copies, or None where one copy cannot roll.
-
-    One copy at the fewest: small enough to keep most of the service, and never under 5 or over 50 percent
-    ("InferenceComponentRollingUpdatePolicy", Amazon SageMaker API Reference).
-
-    Args:
-        capacity: Fewest and most copies.
-    """
-    if capacity.minimum < 2:
-        return None
-    return min(LARGEST_BATCH_PERCENT, max(SMALLEST_BATCH_PERCENT, math.ceil(100 / capacity.minimum)))

@@ -118,8 +118,8 @@ class CdkCommand:
         if not found:
             return []
         return [
-            f"the python that ran the app has no {found[-1].group(1)}; activate the environment that has it, or "
-            f"name its python: --app '\"{sys.executable}\" app.py'"
+            f"the python that ran the app has no {found[-1].group(1)}; activate the environment that has it, "
+            f"or name its python: --app '\"{sys.executable}\" app.py'"
         ]
 
 

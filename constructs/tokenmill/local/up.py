@@ -50,6 +50,7 @@ class UpOptions:
     app: str | None
     port: int
     directory: Path
+    context: tuple[str, ...] = ()
 
     @property
     def cdk_app(self) -> str:
@@ -195,7 +196,9 @@ class Up:
 
     def _synthesize(self, state: CloudState, *, bootstrap: bool) -> list[AssembledStack]:
         synth = self._steps.begin("synthesize")
-        command = self._cdk(state, "synth", "--app", self._options.cdk_app, "--output", "cdk.out", "--quiet")
+        context = [word for text in self._options.context for word in ("--context", text)]
+        app = ("--app", self._options.cdk_app, *context)
+        command = self._cdk(state, "synth", *app, "--output", "cdk.out", "--quiet")
         running = [(synth, command)]
         if bootstrap:
             place = f"aws://{state.account}/{state.region}"

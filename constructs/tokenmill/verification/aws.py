@@ -27,9 +27,10 @@ _AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 _CONFIG = Config(connect_timeout=10, read_timeout=70, retries={"mode": "standard", "total_max_attempts": 4})
 _ABSENT = {
     "NoSuchBucket", "NoSuchEntity", "NotFoundException", "ResourceNotFoundException", "ResourceNotFound",
-    "NoSuchKey", "404",
+    "NoSuchKey", "404", "ObjectNotFoundException", "RepositoryNotFoundException", "StateMachineDoesNotExist",
+    "AWS.SimpleQueueService.NonExistentQueue",
 }  # fmt: skip
-_ABSENT_WORDS = ("could not find", "does not exist", "cannot find")
+_ABSENT_WORDS = ("could not find", "does not exist", "cannot find", "no scalable target")
 
 
 class ProbeTimeoutError(Exception):

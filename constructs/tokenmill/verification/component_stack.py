@@ -34,11 +34,12 @@ class Place:
     bucket: str
 
 
-def create_place(aws: Aws) -> Place:
+def create_place(aws: Aws, *, scaling: dict[str, Any] | None = None) -> Place:
     """Create an endpoint whose role is LlmEndpoint's: metrics in SageMaker's own namespaces only.
 
     Args:
         aws: The run.
+        scaling: Its ManagedInstanceScaling; one instance that stays otherwise.
 
     Raises:
         TokenmillError: The region's registry is not known, or the endpoint failed.
@@ -55,6 +56,8 @@ def create_place(aws: Aws) -> Place:
     )
     bucket = endpoints.upload_model(aws)
     variant = endpoints.component_variant(FOOTPRINTS[Deployment.COMPONENT_ENDPOINT].instance)
+    if scaling is not None:
+        variant["ManagedInstanceScaling"] = scaling
     name = aws.name("components")
     endpoints.create_endpoint(aws, name, variant, ExecutionRoleArn=role, MetricsConfig=endpoints.METRICS)
     return Place(name, bucket)

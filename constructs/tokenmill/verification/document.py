@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from tokenmill.core.errors import TokenmillError
 from tokenmill.verification.lines import FOOTPRINTS, LINES, TEARDOWN_MINUTES, price_at_most
+
+if TYPE_CHECKING:
+    from tokenmill.verification.line import Line
+    from tokenmill.verification.lines import Footprint
 
 PRICE_REGION = "us-east-1"
 
@@ -34,8 +41,6 @@ def unverified_page() -> str:
     parts = [_HEAD]
     for line in LINES:
         footprint = FOOTPRINTS[line.deployment]
-        price = price_at_most((line,), region=PRICE_REGION, prices={})
-        on = f"one {footprint.instance}" if footprint.instance else "requests only"
         shared = [other.id for other in LINES if other.deployment is line.deployment and other is not line]
         together = f"; shared with {', '.join(shared)} in one run" if shared else ""
         parts.append(
@@ -44,7 +49,25 @@ def unverified_page() -> str:
             f"- Why it is unverified: {line.why}\n"
             f"- What relies on it: {line.relies}\n"
             f"- Probe: {line.probe}\n"
-            f"- Price: at most {price:.2f} USD in {PRICE_REGION} ({on}, {footprint.minutes} minutes and "
-            f"{TEARDOWN_MINUTES} for the teardown at most{together})\n"
+            f"- Price: {_price(line)} ({_on(footprint)}, {footprint.minutes} minutes and "
+            f"{TEARDOWN_MINUTES} for the teardown at most{together}){_by_name(footprint)}\n"
         )
     return "\n".join(parts)
+
+
+def _price(line: Line) -> str:
+    try:
+        return f"at most {price_at_most((line,), region=PRICE_REGION, prices={}):.2f} USD in {PRICE_REGION}"
+    except TokenmillError as error:
+        return str(error)
+
+
+def _on(footprint: Footprint) -> str:
+    if not footprint.instance:
+        return "requests only"
+    count = "one" if footprint.instances == 1 else f"at most {footprint.instances}"
+    return f"{count} {footprint.instance}"
+
+
+def _by_name(footprint: Footprint) -> str:
+    return "; probed only when asked for by name" if footprint.by_name else ""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MODEL = "Qwen/Qwen3-0.6B"
 VARIANT = "probe"
+MODEL_KEY, MODEL_PROGRAM = "model.tar.gz", "code/inference.py"
 EMF_NAMESPACE = "tokenmill-verify"
 EMF_METRIC = "Printed"
 ROLE_ACTIONS = (
@@ -266,7 +267,7 @@ def model_data(bucket: str) -> str:
     Args:
         bucket: The bucket's name.
     """
-    return f"s3://{bucket}/model.tar.gz"
+    return f"s3://{bucket}/{MODEL_KEY}"
 
 
 def ask(aws: Aws, endpoint: str, component: str, *, model: str | None = MODEL) -> dict[str, Any]:
@@ -300,18 +301,29 @@ def ask(aws: Aws, endpoint: str, component: str, *, model: str | None = MODEL) -
     return document
 
 
-def upload_model(aws: Aws) -> str:
-    """Put a model that prints embedded metric format into a bucket of its own; return the bucket's name.
+def archive(files: dict[str, bytes]) -> bytes:
+    """Return files as a compressed archive, as SageMaker takes models and adapters.
+
+    Args:
+        files: Contents by path.
+    """
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as written:
+        for path, content in files.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(content)
+            written.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def upload_model(aws: Aws, *, program: str = "") -> str:
+    """Put a model into a bucket of its own; return the bucket's name.
 
     Args:
         aws: The run.
+        program: What scikit-learn's container runs; one that prints embedded metric format otherwise.
     """
-    source = _PRINTING_MODEL.format(namespace=EMF_NAMESPACE, metric=EMF_METRIC).encode()
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        member = tarfile.TarInfo("code/inference.py")
-        member.size = len(source)
-        archive.addfile(member, io.BytesIO(source))
+    source = program or _PRINTING_MODEL.format(namespace=EMF_NAMESPACE, metric=EMF_METRIC)
     bucket = f"{aws.name('model')}-{aws.account}-{aws.region}"
     aws.declare("bucket", bucket)
     client = aws.client("s3")
@@ -321,7 +333,7 @@ def upload_model(aws: Aws) -> str:
     )
     client.create_bucket(Bucket=bucket, **where)
     client.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": aws.tags})
-    client.put_object(Bucket=bucket, Key="model.tar.gz", Body=packed.getvalue())
+    client.put_object(Bucket=bucket, Key=MODEL_KEY, Body=archive({MODEL_PROGRAM: source.encode()}))
     return bucket
 
 

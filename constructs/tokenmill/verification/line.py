@@ -18,6 +18,18 @@ class Deployment(enum.StrEnum):
     GPU_SPLIT_ENDPOINT = "gpu-split-endpoint"
     CATALOG_REQUESTS = "catalog-requests"
     BEDROCK_REQUESTS = "bedrock-requests"
+    CONFIG_REQUESTS = "config-requests"
+    BUILD_REQUESTS = "build-requests"
+    ASYNC_ENDPOINT = "async-endpoint"
+    HOSTED_JOBS = "hosted-jobs"
+    NEURON_TRANSFORM = "neuron-transform"
+    GPU_TRANSFORM = "gpu-transform"
+    ZERO_ENDPOINT = "zero-endpoint"
+    ROLLOUT_ENDPOINT = "rollout-endpoint"
+    VARIANT_ENDPOINT = "variant-endpoint"
+    ADAPTER_ENDPOINT = "adapter-endpoint"
+    RESERVED_ENDPOINT = "reserved-endpoint"
+    TRAINIUM_ENDPOINT = "trainium-endpoint"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.instances import Price, instance_catalog
 from tokenmill.verification.claims import CLAIMS
+from tokenmill.verification.deployment_claims import DEPLOYMENT_CLAIMS
 from tokenmill.verification.line import Deployment, Line
+from tokenmill.verification.serving_claims import SERVING_CLAIMS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,14 +20,18 @@ class Footprint:
         instance: Hosting instance type, or empty for requests alone.
         minutes: Longest probing; teardown comes on top.
         requests_usd: Upper bound for requests, logs and storage, in US dollars.
+        instances: How many there are at once at most.
+        by_name: Whether it is deployed only where one of its lines is asked for by name.
     """
 
     instance: str
     minutes: int
     requests_usd: float
+    instances: int = 1
+    by_name: bool = False
 
 
-LINES: tuple[Line, ...] = CLAIMS
+LINES: tuple[Line, ...] = (*CLAIMS, *DEPLOYMENT_CLAIMS, *SERVING_CLAIMS)
 TEARDOWN_MINUTES = 30
 FOOTPRINTS = {
     Deployment.NEURON_ENDPOINT: Footprint(instance="ml.inf2.xlarge", minutes=75, requests_usd=0.10),
@@ -38,6 +44,26 @@ FOOTPRINTS = {
     Deployment.PLANNED_ENDPOINT: Footprint(instance="ml.inf2.24xlarge", minutes=105, requests_usd=0.20),
     Deployment.CATALOG_REQUESTS: Footprint(instance="", minutes=10, requests_usd=0.01),
     Deployment.BEDROCK_REQUESTS: Footprint(instance="", minutes=30, requests_usd=0.50),
+    Deployment.CONFIG_REQUESTS: Footprint(instance="", minutes=10, requests_usd=0.01),
+    # Builds on CodeBuild's smallest computer, half a US cent a minute ("AWS CodeBuild pricing").
+    Deployment.BUILD_REQUESTS: Footprint(instance="", minutes=60, requests_usd=0.15),
+    Deployment.ASYNC_ENDPOINT: Footprint(instance="ml.m5.xlarge", minutes=75, requests_usd=0.05),
+    # Training and transform jobs, one after the other; a job's hour costs what an endpoint's does.
+    Deployment.HOSTED_JOBS: Footprint(instance="ml.m5.xlarge", minutes=75, requests_usd=0.05),
+    Deployment.NEURON_TRANSFORM: Footprint(instance="ml.inf2.xlarge", minutes=75, requests_usd=0.05),
+    Deployment.GPU_TRANSFORM: Footprint(instance="ml.g6.2xlarge", minutes=60, requests_usd=0.05),
+    Deployment.ZERO_ENDPOINT: Footprint(instance="ml.m5.xlarge", minutes=110, requests_usd=0.05),
+    Deployment.ROLLOUT_ENDPOINT: Footprint(instance="ml.m5.xlarge", minutes=90, requests_usd=0.05),
+    # Two instances, and the second fleet of a blue/green deployment beside them.
+    Deployment.VARIANT_ENDPOINT: Footprint(
+        instance="ml.m5.xlarge", minutes=110, requests_usd=0.05, instances=4
+    ),
+    Deployment.ADAPTER_ENDPOINT: Footprint(instance="ml.g6.2xlarge", minutes=110, requests_usd=0.10),
+    # A reservation is paid for whether it is used or not.
+    Deployment.RESERVED_ENDPOINT: Footprint(instance="", minutes=60, requests_usd=0.05, by_name=True),
+    Deployment.TRAINIUM_ENDPOINT: Footprint(
+        instance="ml.trn2.48xlarge", minutes=180, requests_usd=1.00, by_name=True
+    ),
 }
 
 # The catalog holds accelerators only. The highest price found is taken, so that the bound stays one.
@@ -66,6 +92,15 @@ def find_lines(ids: tuple[str, ...]) -> tuple[Line, ...]:
     return tuple(line for line in LINES if not ids or line.id in ids)
 
 
+def unnamed(lines: tuple[Line, ...]) -> tuple[Line, ...]:
+    """Return the lines that are probed without being asked for by name.
+
+    Args:
+        lines: The lines.
+    """
+    return tuple(line for line in lines if not FOOTPRINTS[line.deployment].by_name)
+
+
 def price_at_most(lines: tuple[Line, ...], *, region: str, prices: dict[str, float]) -> float:
     """Return the most that probing some lines can cost, in US dollars.
 
@@ -87,6 +122,7 @@ def price_at_most(lines: tuple[Line, ...], *, region: str, prices: dict[str, flo
         if footprint.instance:
             total += (
                 _usd_per_hour(footprint.instance, region, prices)
+                * footprint.instances
                 * (footprint.minutes + TEARDOWN_MINUTES)
                 / 60
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -112,3 +113,43 @@ def refusal(call: Callable[[], Any], *, about: str) -> Outcome:
         seen = {"refused": True, "code": code, "message": message}
         return Outcome(Verdict.HOLDS if for_this else Verdict.UNCLEAR, seen)
     return Outcome(Verdict.FAILS, {"refused": False})
+
+
+def acceptance(call: Callable[[], Any], *, about: str) -> Outcome:
+    """Return whether AWS takes a call, or refuses it for what is claimed to be taken.
+
+    Args:
+        call: The call.
+        about: Regular expression that the message of such a refusal matches.
+    """
+    try:
+        call()
+    except ClientError as error:
+        code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
+        for_this = code == "ValidationException" and re.search(about, message, re.IGNORECASE)
+        seen = {"accepted": False, "code": code, "message": message}
+        return Outcome(Verdict.FAILS if for_this else Verdict.UNCLEAR, seen)
+    return Outcome(Verdict.HOLDS, {"accepted": True})
+
+
+def metric_total(aws: Aws, metric: str, *, namespace: str, dimensions: dict[str, str], period: int) -> float:
+    """Return the sum of a metric over the last hour, read in periods of some length.
+
+    Args:
+        aws: The run.
+        metric: The metric's name.
+        namespace: The metric's namespace.
+        dimensions: The metric's dimensions.
+        period: Length of a period, in seconds.
+    """
+    now = datetime.datetime.now(datetime.UTC)
+    found = aws.client("cloudwatch").get_metric_statistics(
+        Namespace=namespace,
+        MetricName=metric,
+        Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
+        StartTime=now - datetime.timedelta(hours=1),
+        EndTime=now,
+        Period=period,
+        Statistics=["Sum"],
+    )
+    return sum(float(point["Sum"]) for point in found["Datapoints"])

@@ -101,8 +101,9 @@ def _delete_role(aws: Aws, name: str) -> None:
 
 def _delete_bucket(aws: Aws, name: str) -> None:
     client = aws.client("s3")
-    for item in client.list_objects_v2(Bucket=name).get("Contents", []):
-        client.delete_object(Bucket=name, Key=item["Key"])
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=name):
+        for item in page.get("Contents", []):
+            client.delete_object(Bucket=name, Key=item["Key"])
     client.delete_bucket(Bucket=name)
 
 
@@ -176,6 +177,73 @@ def _delete_key(aws: Aws, name: str) -> None:
                 client.schedule_key_deletion(KeyId=key["KeyId"], PendingWindowInDays=_KEY_DAYS)
 
 
+def _delete_topic(aws: Aws, name: str) -> None:
+    arn = f"arn:{aws.partition}:sns:{aws.region}:{aws.account}:{name}"
+    aws.client("sns").delete_topic(TopicArn=arn)
+
+
+def _delete_alarm(aws: Aws, name: str) -> None:
+    aws.client("cloudwatch").delete_alarms(AlarmNames=[name])
+
+
+def _delete_scalable_target(aws: Aws, name: str) -> None:
+    # Its policies, scheduled actions and alarms go with it ("DeregisterScalableTarget").
+    aws.client("application-autoscaling").deregister_scalable_target(
+        ServiceNamespace="sagemaker", ResourceId=name, ScalableDimension=scalable_dimension(name)
+    )
+
+
+def scalable_dimension(resource_id: str) -> str:
+    """Return what scales of a component or a variant.
+
+    Args:
+        resource_id: Application Auto Scaling's name of it.
+    """
+    if resource_id.startswith("endpoint/"):
+        return "sagemaker:variant:DesiredInstanceCount"
+    return "sagemaker:inference-component:DesiredCopyCount"
+
+
+def _delete_build_project(aws: Aws, name: str) -> None:
+    aws.client("codebuild").delete_project(name=name)
+
+
+def _delete_repository(aws: Aws, name: str) -> None:
+    aws.client("ecr").delete_repository(repositoryName=name, force=True)
+
+
+def _delete_state_machine(aws: Aws, name: str) -> None:
+    client = aws.client("stepfunctions")
+    arn = f"arn:{aws.partition}:states:{aws.region}:{aws.account}:stateMachine:{name}"
+    client.delete_state_machine(stateMachineArn=arn)
+    _wait_until_gone(aws, f"deleting {name}", lambda: client.describe_state_machine(stateMachineArn=arn))
+
+
+def _delete_training_job(aws: Aws, name: str) -> None:
+    """Stop a job that runs; the record of one that has ended stays and costs nothing."""
+    client = aws.client("sagemaker")
+    _end_job(
+        aws,
+        lambda: client.describe_training_job(TrainingJobName=name)["TrainingJobStatus"],
+        lambda: client.stop_training_job(TrainingJobName=name),
+    )
+
+
+def _delete_transform_job(aws: Aws, name: str) -> None:
+    client = aws.client("sagemaker")
+    _end_job(
+        aws,
+        lambda: client.describe_transform_job(TransformJobName=name)["TransformJobStatus"],
+        lambda: client.stop_transform_job(TransformJobName=name),
+    )
+
+
+def _end_job(aws: Aws, status: Callable[[], str], stop: Callable[[], Any]) -> None:
+    if status() == "InProgress":
+        stop()
+    aws.wait("the end of a job", lambda: status() not in ("InProgress", "Stopping"), seconds=_SECONDS)
+
+
 def _wait_while_busy(aws: Aws, status: Callable[[], str]) -> None:
     aws.wait("the end of an update", lambda: status() not in _BUSY, seconds=_SECONDS)
 
@@ -207,4 +275,12 @@ _DELETIONS: dict[str, Callable[[Aws, str], None]] = {
     "rule": _delete_rule,
     "queue": _delete_queue,
     "key": _delete_key,
+    "topic": _delete_topic,
+    "alarm": _delete_alarm,
+    "scalable-target": _delete_scalable_target,
+    "build-project": _delete_build_project,
+    "repository": _delete_repository,
+    "state-machine": _delete_state_machine,
+    "training-job": _delete_training_job,
+    "transform-job": _delete_transform_job,
 }
