@@ -118,13 +118,10 @@ def fingerprint(resources: tuple[cdk.CfnResource, ...]) -> dict[str, Any]:
     stack = cdk.Stack.of(resources[0])
     documents = [_without_counts(_rendered(resource)) for resource in resources]
     own = {stack.resolve(resource.logical_id) for resource in resources}
-    secret = _secret_parameters(stack)
-    references = {
-        json.dumps(item, sort_keys=True)
-        for document in documents
-        for item in _references(document)
-        if not {_target(item)} & (own | secret)
-    }
+    found = [item for document in documents for item in _references(document) if _target(item) not in own]
+    # Looking for them costs a walk over the whole stack.
+    secret = _secret_parameters(stack) if any("Ref" in item for item in found) else set()
+    references = {json.dumps(item, sort_keys=True) for item in found if _target(item) not in secret}
     text = json.dumps([documents, sorted(stack.tags.tag_values().items())], sort_keys=True)
     return {
         "Digest": hashlib.sha256(text.encode()).hexdigest()[:32],

@@ -68,8 +68,10 @@ def custom_resource(
 
 
 def _refuse_secrets(scope: Construct, resource_type: str, properties: Mapping[str, object]) -> None:
-    for name, value in properties.items():
-        text = json.dumps(cdk.Stack.of(scope).resolve(value), default=str)
+    # One call for all of them: each crosses into another process.
+    resolved = cdk.Stack.of(scope).resolve(dict(properties)) or {}
+    for name, value in resolved.items():
+        text = json.dumps(value, default=str)
         for reference in SECRET_REFERENCES:
             if reference in text:
                 raise TokenmillError(
