@@ -380,14 +380,12 @@ class ForgetfulCloud(Cloud):
         yield from super()._rollback(*arguments)
         self.floor = lowest if held else None
 
-    def _deliver(self) -> None:
-        super()._deliver()
-        if self.floor is not None and not self.events and self.steps is None:
+    def _invoke_event(self) -> bool:
+        handled = super()._invoke_event()
+        if handled and self.floor is not None and self.steps is None:
             assert self.world.components[NAME].desired >= self.floor
             self.floor = None
-
-    def _check_settled(self) -> None:
-        super()._check_settled()
+        return handled
 
 
 TestForgetfulDeployments = ForgetfulCloud.TestCase

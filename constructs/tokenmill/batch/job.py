@@ -130,8 +130,13 @@ class BatchJob(Construct):
     ) -> sfn.StateMachine:
         """Make the state machine: described, checked, logged, traced."""
         first = definition["StartAt"]
+        files = {
+            "bucket": self.bucket.bucket_name,
+            "input": {"input": f"{self.files.input_prefix}/...", "output": f"{self.files.output_prefix}/..."},
+        }
+        described = {"kind": kind, **description, **files}
         states = {
-            DESCRIPTION_STATE: description_state({"kind": kind, **description}, following=CHECK_STATE),
+            DESCRIPTION_STATE: description_state(described, following=CHECK_STATE),
             **input_check(self.files, following=first),
             **definition["States"],
         }

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -23,6 +24,8 @@ _PATIENCE = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standar
 NAME_DIGITS = 32
 RUNNING = "RUNNING"
 SUCCEEDED = "SUCCEEDED"
+# Account of the local cloud, and the access key that reaches it (docs/local-cloud.md).
+LOCAL_ACCOUNT = "000000000000"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +97,7 @@ class JobRunner:
         self.region = session.region_name or ""
         self._session = session
         self._states = session.client("stepfunctions", config=_PATIENCE)
+        self.local = _local_cloud(session, self._states.meta.endpoint_url)
 
     def jobs(self, *, kind: str = "", stack: str = "", name: str = "") -> tuple[Job, ...]:
         """Return the jobs, by stack and name.
@@ -289,8 +293,19 @@ class JobRunner:
             raise _plain(error, f"jobs in {self.region}") from error
 
 
+def _local_cloud(session: boto3.Session, endpoint: str) -> str:
+    """Return the address of the local cloud that a session talks to; empty for AWS."""
+    address, credentials = urlsplit(endpoint), session.get_credentials()
+    local = credentials is not None and credentials.access_key == LOCAL_ACCOUNT
+    return address.netloc if local and address.hostname in ("127.0.0.1", "localhost") else ""
+
+
 def _plain(error: Exception, what: str) -> TokenmillError:
-    hint = "; see what is missing with: tokenmill doctor" if isinstance(error, BotoCoreError) else ""
+    hint = ""
+    if isinstance(error, BotoCoreError):
+        hint = (
+            '; see what is missing with: tokenmill doctor, or reach the local cloud with: eval "$(tokenmill env)"'
+        )
     return TokenmillError(f"{what}: {error}{hint}")
 
 

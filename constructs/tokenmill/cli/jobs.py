@@ -17,7 +17,7 @@ from tokenmill.core.errors import TokenmillError
 if TYPE_CHECKING:
     from tokenmill.cli._job_runner import Execution, Job, JobRunner
 
-POLL_SECONDS = 10.0
+FIRST_POLL_SECONDS, POLL_SECONDS = 1.0, 10.0
 FAILED_CODE = 1
 Kind = Annotated[str, typer.Argument(help="kind of job: compile, mirror, transform or fan-out")]
 Stack = Annotated[str, typer.Option(help="CloudFormation's name of the stack; needed where several have one")]
@@ -84,13 +84,14 @@ def run(
     prices = _prices(price or [])
     runner = _runner(region)
     job = runner.only(kind, stack=stack, name=name)
+    _check_input(job, text)
     key, built = runner.built(job)
     if built:
         _say_built(job, key, as_json=as_json)
         return
     under_way = _running(runner, job, key)
     if under_way is None:
-        _agree(job, runner.region, prices, yes=yes, quiet=as_json)
+        _agree(job, runner, prices, yes=yes, quiet=as_json)
     execution, started = runner.start(job, key=key, input=text)
     if not as_json:
         word = "started" if started else "running already"
@@ -119,14 +120,10 @@ def wait(
 
 
 def _runner(region: str) -> JobRunner:
-    import boto3
-
     from tokenmill.cli._job_runner import JobRunner
+    from tokenmill.cli._session import session_in
 
-    session = boto3.Session(region_name=region or None)
-    if session.region_name is None:
-        raise TokenmillError("no region is configured; give --region, or set AWS_REGION")
-    return JobRunner(session)
+    return JobRunner(session_in(region))
 
 
 def _running(runner: JobRunner, job: Job, key: str) -> Execution | None:
@@ -138,11 +135,12 @@ def _running(runner: JobRunner, job: Job, key: str) -> Execution | None:
     return last if same and last is not None and last.name.startswith(key[:NAME_DIGITS]) else None
 
 
-def _agree(job: Job, region: str, prices: dict[str, float], *, yes: bool, quiet: bool) -> None:
-    cost = _cost(job, region, prices)
+def _agree(job: Job, runner: JobRunner, prices: dict[str, float], *, yes: bool, quiet: bool) -> None:
+    region, cost = runner.region, _cost(job, runner.region, prices)
+    where = f"in the local cloud at {runner.local}, which costs nothing; on AWS " if runner.local else ""
     if not quiet:
-        typer.echo(f"{job.description.get('about', f'{job.kind} {job.name}')}: {cost}")
-    if yes or not job.instance_type:
+        typer.echo(f"{job.description.get('about', f'{job.kind} {job.name}')}: {where}{cost}")
+    if yes or runner.local or not job.instance_type:
         return
     if not _somebody_is_there():
         raise TokenmillError(
@@ -188,9 +186,11 @@ def _wait_for(runner: JobRunner, job: Job, execution: Execution, *, quiet: bool)
     with Progress(*columns, console=console(), disable=quiet, transient=True) as progress:
         until = f" (stopped after {_span(limit)})" if limit else ""
         task = progress.add_task(f"{job.kind} {job.name}{until}", total=limit)
+        pause = FIRST_POLL_SECONDS
         while execution.status == RUNNING:
             progress.update(task, completed=execution.seconds)
-            time.sleep(POLL_SECONDS)
+            time.sleep(pause)
+            pause = min(POLL_SECONDS, 1.5 * pause)
             execution = runner.execution(execution.arn)
     return execution
 
@@ -244,6 +244,18 @@ def _input(text: str) -> str:
             f'--input is {text!r:.80}; it must be a JSON object, such as {{"prefix": "july/"}}'
         )
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
+
+
+def _check_input(job: Job, text: str) -> None:
+    """Refuse an input without what the job says that it needs, before anybody is asked to pay."""
+    needed = job.description.get("input") or {}
+    missing = [name for name in needed if name not in json.loads(text)]
+    if missing:
+        where = f" of s3://{job.description['bucket']}" if job.description.get("bucket") else ""
+        raise TokenmillError(
+            f"{job.kind} {job.name} of {job.stack} needs {' and '.join(missing)}, objects or folders{where}; "
+            f"give --input '{json.dumps(needed)}'"
+        )
 
 
 def _prices(given: list[str]) -> dict[str, float]:

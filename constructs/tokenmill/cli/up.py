@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,6 +40,7 @@ def register(app: typer.Typer) -> None:
     app.command("up")(up)
     app.command("down")(down)
     app.command("status")(status)
+    app.command("env")(env)
 
 
 def up(
@@ -104,6 +106,7 @@ def _report(deployed: Deployed, steps: Steps, *, stays: bool, as_json: bool) -> 
                 "aws_endpoint": state.endpoint,
                 "base_url": state.base_url,
                 "api_key": state.api_key,
+                "outputs": deployed.outputs,
                 "levels": deployed.levels,
                 "answer": None
                 if answer is None
@@ -121,7 +124,13 @@ def _report(deployed: Deployed, steps: Steps, *, stays: bool, as_json: bool) -> 
     if answer is not None:
         screen.print(f"\n\n{answer.summary}; {deployed.seconds_to_first_token:.1f} s after `tokenmill up`\n")
     _print_levels(deployed.levels)
+    for name, value in deployed.outputs.items():
+        screen.print(f"{name:<13} {value}", markup=False, highlight=False, soft_wrap=True)
     screen.print(f"AWS endpoint  {state.endpoint}")
+    if stays:
+        screen.print('AWS clients   eval "$(tokenmill env)"', markup=False)
+    if deployed.jobs:
+        screen.print("jobs          tokenmill jobs list")
     if state.base_url:
         screen.print(f"base URL      {state.base_url}")
         screen.print(f"API key       {state.api_key}")
@@ -150,6 +159,17 @@ def down(as_json: JsonFlag = False) -> None:
         print_json({"stopped": stopped is not None})
     else:
         console().print("stopped" if stopped else f"no local cloud runs in {Path.cwd()}")
+
+
+def env() -> None:
+    """Print what points AWS clients at the local cloud of this folder; run: eval "$(tokenmill env)"."""
+    from tokenmill.local.cdk_cli import client_environment
+    from tokenmill.local.state import require_running, state_folder
+
+    state = require_running(state_folder())
+    here = client_environment(endpoint=state.endpoint, account=state.account, region=state.region)
+    for name, value in here.items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
 
 
 def status(as_json: JsonFlag = False) -> None:

@@ -55,10 +55,24 @@ def cli_environment(state: Path, *, endpoint: str, account: str, region: str) ->
         "CDK_DISABLE_CLI_TELEMETRY": "true",
         "CI": "1",
         "NO_COLOR": "1",
+        **client_environment(endpoint=endpoint, account=account, region=region),
+    }
+
+
+def client_environment(*, endpoint: str, account: str, region: str) -> dict[str, str]:
+    """Return the environment in which an AWS client reaches the local cloud.
+
+    Args:
+        endpoint: The cloud's AWS endpoint.
+        account: Account id, which is the access key too.
+        region: Default region.
+    """
+    return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": account,
         "AWS_SECRET_ACCESS_KEY": "local",
         "AWS_REGION": region,
+        # boto3 reads this name only, other SDKs and the CDK CLI read the one above.
         "AWS_DEFAULT_REGION": region,
         "AWS_EC2_METADATA_DISABLED": "true",
     }

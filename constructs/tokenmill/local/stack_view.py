@@ -78,6 +78,7 @@ class StackView:
             )
             answer["base_url"] = f"http://127.0.0.1:{self._gateway.port}/v1"
         answer["levels"] = self._levels(resources)
+        answer["outputs"] = self._outputs(scope, request["stack"])
         return answer
 
     def status(self, request: Params) -> Params:
@@ -140,6 +141,11 @@ class StackView:
             return []
         pages = client.get_paginator("list_stack_resources").paginate(StackName=stack)
         return [resource for page in pages for resource in page["StackResourceSummaries"]]
+
+    def _outputs(self, scope: Scope, stack: str) -> dict[str, str]:
+        [found] = self.client(scope, "cloudformation").describe_stacks(StackName=stack)["Stacks"]
+        outputs = {entry["OutputKey"]: entry["OutputValue"] for entry in found.get("Outputs", [])}
+        return {name: value for name, value in outputs.items() if not name.startswith(_BETWEEN_STACKS)}
 
     def _levels(self, resources: list[dict[str, str]]) -> list[dict[str, Any]]:
         counts: dict[str, int] = {}

@@ -64,8 +64,14 @@ class Deployed:
 
     state: CloudState
     levels: list[dict[str, Any]]
+    outputs: dict[str, str]
     answer: Answer | None
     seconds_to_first_token: float | None
+
+    @property
+    def jobs(self) -> bool:
+        """Whether the stack has what `tokenmill jobs` runs."""
+        return any(entry["type"] == "AWS::StepFunctions::StateMachine" for entry in self.levels)
 
 
 class Up:
@@ -261,7 +267,13 @@ class Up:
         if state.base_url is None:
             state.write(self._folder)
             self._steps.done(step, "the stack has no gateway, so there is nothing to ask")
-            return Deployed(state=state, levels=settled["levels"], answer=None, seconds_to_first_token=None)
+            return Deployed(
+                state=state,
+                levels=settled["levels"],
+                outputs=settled["outputs"],
+                answer=None,
+                seconds_to_first_token=None,
+            )
         state = replace(state, api_key=working_key(state))
         state.write(self._folder)
         chat = ChatClient(state.base_url or "", state.api_key or "")
@@ -281,7 +293,11 @@ class Up:
         finally:
             chat.close()
         return Deployed(
-            state=state, levels=settled["levels"], answer=answer, seconds_to_first_token=round(first[0], 2)
+            state=state,
+            levels=settled["levels"],
+            outputs=settled["outputs"],
+            answer=answer,
+            seconds_to_first_token=round(first[0], 2),
         )
 
     def _cdk(self, state: CloudState, *arguments: str) -> CdkCommand:

@@ -116,9 +116,7 @@ class AsyncProbe:
         def look() -> list[str]:
             return [address for address in addresses if address and small_host.exists(self.aws, address)]
 
-        wait = looking.or_nothing(
-            lambda: self.aws.wait("an object", look, seconds=looking.METRIC_SECONDS)
-        )
+        wait = looking.or_nothing(lambda: self.aws.wait("an object", look, seconds=looking.METRIC_SECONDS))
         found: list[str] = wait or []
         return found
 

@@ -30,7 +30,13 @@ _ABSENT = {
     "NoSuchKey", "404", "ObjectNotFoundException", "RepositoryNotFoundException", "StateMachineDoesNotExist",
     "AWS.SimpleQueueService.NonExistentQueue",
 }  # fmt: skip
-_ABSENT_WORDS = ("could not find", "does not exist", "cannot find", "no scalable target")
+_ABSENT_WORDS = (
+    "could not find",
+    "does not exist",
+    "cannot find",
+    "no scalable target",
+    "resource not found",
+)
 
 
 class ProbeTimeoutError(Exception):

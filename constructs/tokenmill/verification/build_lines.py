@@ -192,9 +192,7 @@ def _template(aws: Aws, *, value: str, broken: bool) -> dict[str, Any]:
     version = "2012-10-17"
     role = {
         "AssumeRolePolicyDocument": {"Version": version, "Statement": [trust]},
-        "Policies": [
-            {"PolicyName": "probe", "PolicyDocument": {"Version": version, "Statement": [rights]}}
-        ],
+        "Policies": [{"PolicyName": "probe", "PolicyDocument": {"Version": version, "Statement": [rights]}}],
     }
     function = {
         "FunctionName": aws.name("guarded"),

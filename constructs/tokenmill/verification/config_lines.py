@@ -48,9 +48,7 @@ def reserved_endpoint(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, 
         return
     kind = plan["ReservedCapacitySummaries"][0]["InstanceType"]
     seen: dict[str, Any] = {"reservation": plan["TrainingPlanArn"], "instance_type": kind}
-    role = create_role(
-        aws, "reserved", service="sagemaker.amazonaws.com", actions=endpoints.ROLE_ACTIONS
-    )
+    role = create_role(aws, "reserved", service="sagemaker.amazonaws.com", actions=endpoints.ROLE_ACTIONS)
     reserved = {
         "CapacityReservationPreference": "capacity-reservations-only",
         "MlReservationArn": plan["TrainingPlanArn"],
@@ -73,9 +71,7 @@ def _reservation(aws: Aws) -> dict[str, Any] | None:
     pages = aws.client("sagemaker").get_paginator("list_training_plans").paginate()
     plans: list[dict[str, Any]] = [plan for page in pages for plan in page["TrainingPlanSummaries"]]
     fitting = [
-        plan
-        for plan in plans
-        if plan["Status"] == "Active" and "endpoint" in plan.get("TargetResources", [])
+        plan for plan in plans if plan["Status"] == "Active" and "endpoint" in plan.get("TargetResources", [])
     ]
     return next((plan for plan in fitting if plan.get("ReservedCapacitySummaries")), None)
 

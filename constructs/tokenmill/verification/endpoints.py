@@ -158,7 +158,9 @@ def component_variant(kind: str) -> dict[str, Any]:
     }
 
 
-def create_component(aws: Aws, endpoint: str, suffix: str, copy: Copy) -> tuple[str, Status]:
+def create_component(
+    aws: Aws, endpoint: str, suffix: str, copy: Copy, *, model: str = ""
+) -> tuple[str, Status]:
     """Create an inference component of one copy, and return its name and how it ended up.
 
     Args:
@@ -166,7 +168,9 @@ def create_component(aws: Aws, endpoint: str, suffix: str, copy: Copy) -> tuple[
         endpoint: The endpoint's name.
         suffix: What it is for.
         copy: What it runs and takes.
+        model: Name of a model in place of the copy's image and environment.
     """
+    container = {"Container": {"Image": copy.image, "Environment": copy.environment}}
     name = aws.name(suffix)
     aws.declare("log-group", f"/aws/sagemaker/InferenceComponents/{name}")
     aws.declare("inference-component", name)
@@ -176,7 +180,7 @@ def create_component(aws: Aws, endpoint: str, suffix: str, copy: Copy) -> tuple[
         EndpointName=endpoint,
         VariantName=VARIANT,
         Specification={
-            "Container": {"Image": copy.image, "Environment": copy.environment},
+            **({"ModelName": model} if model else container),
             "StartupParameters": {"ContainerStartupHealthCheckTimeoutInSeconds": copy.start_seconds},
             "ComputeResourceRequirements": {
                 "NumberOfAcceleratorDevicesRequired": copy.devices,
@@ -270,7 +274,9 @@ def model_data(bucket: str) -> str:
     return f"s3://{bucket}/{MODEL_KEY}"
 
 
-def ask(aws: Aws, endpoint: str, component: str, *, model: str | None = MODEL) -> dict[str, Any]:
+def ask(
+    aws: Aws, endpoint: str, component: str, *, model: str | None = MODEL, **options: Any
+) -> dict[str, Any]:
     """Ask a served model one question and return its answer.
 
     Args:
@@ -278,11 +284,16 @@ def ask(aws: Aws, endpoint: str, component: str, *, model: str | None = MODEL) -
         endpoint: The endpoint's name.
         component: The component's name.
         model: What the body names as the model; None leaves it out, as the gateway does.
+        **options: More of the body.
 
     Raises:
         TokenmillError: The answer is not a JSON object.
     """
-    body: dict[str, Any] = {"messages": [{"role": "user", "content": "Say yes."}], "max_tokens": 16}
+    body: dict[str, Any] = {
+        "messages": [{"role": "user", "content": "Say yes."}],
+        "max_tokens": 16,
+        **options,
+    }
     if model is not None:
         body["model"] = model
     answer = aws.client("sagemaker-runtime").invoke_endpoint(

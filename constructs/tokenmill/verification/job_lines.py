@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 _JOB_SECONDS = 40 * 60
 _TRANSFORM_SECONDS = 60 * 60
 # What BatchTransform's roles may do with keys; the keys' own policies name nobody but the account.
-_KEY_ACTIONS = ("kms:Decrypt", "kms:GenerateDataKey*", "kms:Encrypt")
+_KEY_ACTIONS = (
+    "kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey",
+    "kms:GenerateDataKeyWithoutPlaintext",
+)  # fmt: skip
 _MACHINE_ACTIONS = (
     "sagemaker:CreateTrainingJob", "sagemaker:DescribeTrainingJob", "sagemaker:StopTrainingJob",
     "sagemaker:CreateTransformJob", "sagemaker:DescribeTransformJob", "sagemaker:StopTransformJob",
@@ -237,9 +240,7 @@ def _accelerated(aws: Aws, deployment: Deployment) -> Outcome:
     job, client = aws.name("accelerated"), aws.client("sagemaker")
     aws.declare("transform-job", job)
     asked = _transform(aws, host, job, model, source=INPUT)
-    client.create_transform_job(
-        **{**asked, "TransformResources": {"InstanceType": kind, "InstanceCount": 1}}
-    )
+    client.create_transform_job(**{**asked, "TransformResources": {"InstanceType": kind, "InstanceCount": 1}})
 
     def look() -> dict[str, Any] | None:
         found: dict[str, Any] = client.describe_transform_job(TransformJobName=job)

@@ -13,16 +13,25 @@ from botocore.exceptions import ClientError
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.instances import instance_type
 from tokenmill.verification import endpoints, looking, served
+from tokenmill.verification.adapter_lines import adapter_lines
+from tokenmill.verification.async_lines import async_lines
 from tokenmill.verification.aws import ProbeTimeoutError
 from tokenmill.verification.bedrock_lines import bedrock_lines
+from tokenmill.verification.build_lines import build_lines
 from tokenmill.verification.catalog_lines import catalog_lines
 from tokenmill.verification.component_lines import component_lines
+from tokenmill.verification.config_lines import config_lines, reserved_endpoint
 from tokenmill.verification.gateway_lines import front_door_lines
 from tokenmill.verification.gpu_lines import gpu_endpoint, gpu_split_endpoint
+from tokenmill.verification.job_lines import gpu_transform, hosted_jobs, neuron_transform
 from tokenmill.verification.line import Deployment
 from tokenmill.verification.lines import FOOTPRINTS
 from tokenmill.verification.planned_lines import planned_endpoint
 from tokenmill.verification.probe import Outcome, Verdict, holds
+from tokenmill.verification.rollout_lines import rollout_lines
+from tokenmill.verification.trainium_lines import trainium_lines
+from tokenmill.verification.variant_lines import variant_lines
+from tokenmill.verification.zero_lines import zero_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -102,6 +111,18 @@ PROBES: dict[Deployment, Callable[[Aws, Collection[str]], Iterator[tuple[str, Ou
     Deployment.GPU_SPLIT_ENDPOINT: gpu_split_endpoint,
     Deployment.CATALOG_REQUESTS: catalog_lines,
     Deployment.BEDROCK_REQUESTS: bedrock_lines,
+    Deployment.CONFIG_REQUESTS: config_lines,
+    Deployment.BUILD_REQUESTS: build_lines,
+    Deployment.ASYNC_ENDPOINT: async_lines,
+    Deployment.HOSTED_JOBS: hosted_jobs,
+    Deployment.NEURON_TRANSFORM: neuron_transform,
+    Deployment.GPU_TRANSFORM: gpu_transform,
+    Deployment.ZERO_ENDPOINT: zero_lines,
+    Deployment.ROLLOUT_ENDPOINT: rollout_lines,
+    Deployment.VARIANT_ENDPOINT: variant_lines,
+    Deployment.ADAPTER_ENDPOINT: adapter_lines,
+    Deployment.RESERVED_ENDPOINT: reserved_endpoint,
+    Deployment.TRAINIUM_ENDPOINT: trainium_lines,
 }
 
 

@@ -105,4 +105,6 @@ def _template(
     }
     if deployment is not None:
         properties["DeploymentConfig"] = deployment
-    return {"Resources": {"Component": {"Type": "AWS::SageMaker::InferenceComponent", "Properties": properties}}}
+    return {
+        "Resources": {"Component": {"Type": "AWS::SageMaker::InferenceComponent", "Properties": properties}}
+    }

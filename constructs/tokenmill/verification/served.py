@@ -100,14 +100,20 @@ def delete(aws: Aws, component: str) -> None:
         component: The component's name.
     """
     aws.client("sagemaker").delete_inference_component(InferenceComponentName=component)
-    aws.wait(f"deleting {component}", lambda: _is_gone(aws, component), seconds=_DELETE_SECONDS)
+    aws.wait(f"deleting {component}", lambda: is_gone(aws, component), seconds=_DELETE_SECONDS)
 
 
 def _shown(aws: Aws, group: str, option: Option) -> list[str]:
     return [line for phrase in option.shown for line in looking.matching_lines(aws, group, phrase)]
 
 
-def _is_gone(aws: Aws, component: str) -> bool:
+def is_gone(aws: Aws, component: str) -> bool:
+    """Return whether a component is not there.
+
+    Args:
+        aws: The run.
+        component: The component's name.
+    """
     try:
         aws.client("sagemaker").describe_inference_component(InferenceComponentName=component)
     except ClientError as error:

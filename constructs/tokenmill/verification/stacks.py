@@ -34,9 +34,7 @@ def create(aws: Aws, name: str, template: dict[str, Any], *, roles: bool = False
     )
     stack = settled(aws, name)
     if stack["StackStatus"] != "CREATE_COMPLETE":
-        raise TokenmillError(
-            f"stack {name} is {stack['StackStatus']}: {stack.get('StackStatusReason', '')}"
-        )
+        raise TokenmillError(f"stack {name} is {stack['StackStatus']}: {stack.get('StackStatusReason', '')}")
     return str(stack.get("StackId", name))
 
 

@@ -134,9 +134,7 @@ def _type_change(aws: Aws, name: str) -> Outcome:
 def _retained(aws: Aws, name: str, host: small_host.Host) -> Outcome:
     aws.client("sagemaker").update_endpoint_weights_and_capacities(
         EndpointName=name,
-        DesiredWeightsAndCapacities=[
-            {"VariantName": endpoints.VARIANT, "DesiredInstanceCount": SCALED}
-        ],
+        DesiredWeightsAndCapacities=[{"VariantName": endpoints.VARIANT, "DesiredInstanceCount": SCALED}],
     )
     before = _settled(aws, name)
     count = before["ProductionVariants"][0]["DesiredInstanceCount"]

@@ -76,9 +76,7 @@ def _key(name: str) -> dict[str, str]:
 
 def _register(aws: Aws, name: str) -> None:
     aws.declare("scalable-target", _key(name)["ResourceId"])
-    aws.client("application-autoscaling").register_scalable_target(
-        MinCapacity=0, MaxCapacity=1, **_key(name)
-    )
+    aws.client("application-autoscaling").register_scalable_target(MinCapacity=0, MaxCapacity=1, **_key(name))
 
 
 def _copies(aws: Aws, name: str) -> int:

@@ -114,7 +114,7 @@ class ComponentOperations(ComponentRollouts):
             self._check_specifications(account, component, specifications)
         changed = specifications != component.specifications or self._plan_changed(component)
         if changed:
-            self._check_change(account, component, wanted, params.get("DeploymentConfig"))
+            _check_change(wanted, params.get("DeploymentConfig"))
         component.desired = wanted
         component.deployment = params.get("DeploymentConfig", component.deployment)
         component.move("Updating")
@@ -141,7 +141,7 @@ class ComponentOperations(ComponentRollouts):
     def _delete_component(self, scope: Scope, params: Params) -> Params:
         account = self.accounts[scope]
         component = account.component(params["InferenceComponentName"], scope)
-        _refuse_with_adapters(account, component, "delete")
+        _refuse_with_adapters(account, component)
         component.move("Deleting")
         self.background(lambda: self._remove(account, component))
         return {}
@@ -171,21 +171,6 @@ class ComponentOperations(ComponentRollouts):
             )
         return component
 
-    def _check_change(
-        self, account: Account, component: Component, copies: int, deployment: Params | None
-    ) -> None:
-        _refuse_with_adapters(account, component, "update")
-        policy = (deployment or {}).get("RollingUpdatePolicy")
-        if policy:
-            check_batch(
-                policy["MaximumBatchSize"],
-                copies,
-                name="MaximumBatchSize",
-                fewest=5,
-                most=50,
-                of="copy count of the inference component",
-            )
-
     def _check_specifications(
         self, account: Account, component: Component, specifications: list[Params]
     ) -> None:
@@ -208,12 +193,25 @@ class ComponentOperations(ComponentRollouts):
                 )
 
 
-def _refuse_with_adapters(account: Account, component: Component, verb: str) -> None:
+def _check_change(copies: int, deployment: Params | None) -> None:
+    policy = (deployment or {}).get("RollingUpdatePolicy")
+    if policy:
+        check_batch(
+            policy["MaximumBatchSize"],
+            copies,
+            name="MaximumBatchSize",
+            fewest=5,
+            most=50,
+            of="copy count of the inference component",
+        )
+
+
+def _refuse_with_adapters(account: Account, component: Component) -> None:
     adapters = account.adapters_of(component.name)
     if adapters:
         raise AwsError(
             "ValidationException",
-            f'Cannot {verb} inference component "{component.arn}" while {adapters} refer to it.',
+            f'Cannot delete inference component "{component.arn}" while {adapters} refer to it.',
         )
 
 
