@@ -92,13 +92,17 @@ class _Handler(BaseHTTPRequestHandler):
         except KeyError as error:
             self._send(501, "application/json", json.dumps({"message": f"not answered: {error}"}).encode())
         else:
-            self._send(200, *_write(operation, result))
+            self._send(200, *_write(operation, result), headers=_headers(operation, result))
 
-    def _send(self, status: int, content_type: str, body: bytes) -> None:
+    def _send(
+        self, status: int, content_type: str, body: bytes, headers: dict[str, str] | None = None
+    ) -> None:
         code = json.loads(body).get("__type", "") if status >= 400 and "json" in content_type else ""
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         if code:
             self.send_header("x-amzn-ErrorType", code)
         self.end_headers()
@@ -199,6 +203,15 @@ def _write(operation: OperationModel, result: dict[str, Any]) -> tuple[str, byte
         return "application/json", json.dumps(result[streamed]).encode()
     named = {members[key].serialization.get("name", key): value for key, value in result.items()}
     return "application/json", json.dumps(named).encode()
+
+
+def _headers(operation: OperationModel, result: dict[str, Any]) -> dict[str, str]:
+    places = {key: member.serialization for key, member in _members(operation.output_shape).items()}
+    return {
+        places[key]["name"]: str(value)
+        for key, value in result.items()
+        if places.get(key, {}).get("location") == "header"
+    }
 
 
 def _xml(name: str, shape: Shape, value: Any) -> str:

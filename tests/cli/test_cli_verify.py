@@ -82,7 +82,10 @@ def test_fails_for_a_price_that_would_defeat_the_cap(run: Run, usd: str) -> None
 def test_without_account_the_lines_are_listed_and_nothing_is_called(run: Run) -> None:
     document = json.loads(run("verify", "--json").stdout)
     assert [line["id"] for line in document["lines"]] == [line.id for line in LINES]
-    assert all(line["usd_at_most"] > 0 for line in document["lines"])
+    unpriced = [line for line in document["lines"] if line["usd_at_most"] is None]
+    assert {line["id"] for line in unpriced} == {"trn2-thin-image", "trn2-artifact-reuse"}
+    assert all("no price is known for ml.trn2.48xlarge" in line["price_missing"] for line in unpriced)
+    assert all(line["usd_at_most"] > 0 for line in document["lines"] if line not in unpriced)
 
 
 @pytest.mark.parametrize(

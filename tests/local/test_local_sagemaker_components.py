@@ -245,11 +245,9 @@ def test_a_base_with_adapters_changes_and_they_are_served_again() -> None:
     control.later.run()
     update(control, Specification=image("image:2"))
     control.later.run()
-    assert [describe(control, name)["InferenceComponentStatus"] for name in ("qwen", "support")] == [
-        "InService",
-        "InService",
-    ]
-    assert describe(control, "qwen")["Specification"]["Container"]["DeployedImage"]["SpecifiedImage"] == "image:2"
+    assert control.described("support")["InferenceComponentStatus"] == "InService"
+    assert control.described()["InferenceComponentStatus"] == "InService"
+    assert control.fleet.running["qwen"].model == "weights-of-image:2"
     update(control, RuntimeConfig={"CopyCount": 2})
     control.later.run()
     assert copies(control) == (2, 2)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _PATIENCE = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 4})
 # "Name" of StartExecution: 1 to 80 characters; the rest is for the number of the try.
 NAME_DIGITS = 32
+_UNREACHABLE = (
+    '; see what is missing with: tokenmill doctor, or point at a local cloud with: eval "$(tokenmill env)"'
+)
 RUNNING = "RUNNING"
 SUCCEEDED = "SUCCEEDED"
 # Account of the local cloud, and the access key that reaches it (docs/local-cloud.md).
@@ -301,11 +304,7 @@ def _local_cloud(session: boto3.Session, endpoint: str) -> str:
 
 
 def _plain(error: Exception, what: str) -> TokenmillError:
-    hint = ""
-    if isinstance(error, BotoCoreError):
-        hint = (
-            '; see what is missing with: tokenmill doctor, or reach the local cloud with: eval "$(tokenmill env)"'
-        )
+    hint = _UNREACHABLE if isinstance(error, BotoCoreError) else ""
     return TokenmillError(f"{what}: {error}{hint}")
 
 

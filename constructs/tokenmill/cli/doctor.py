@@ -12,9 +12,14 @@ from tokenmill.cli._output import JsonFlag, console, print_json
 from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tokenmill.core.settings import StackSettings
     from tokenmill.doctor import DoctorReport
 
+AssemblyOption = Annotated[
+    Path | None, typer.Option(help="look at what this assembly of cdk synth needs, instead of a section")
+]
 _MARKS = {
     "ok": "[green]ok[/green]     ",
     "to do": "[red]to do[/red]  ",
@@ -34,29 +39,19 @@ def register(app: typer.Typer) -> None:
 def doctor(
     stack: Annotated[str, typer.Argument(help="section of the settings file")] = "chat",
     settings: Annotated[Path, typer.Option(help="settings file")] = Path("tokenmill.toml"),
+    assembly: AssemblyOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """List what is still to do before deploying to a real account, each with the command that does it.
 
     Exit code 0: nothing; 1: something is to do or could not be told; 2: bad input.
     """
-    import boto3
-
-    from tokenmill.doctor import diagnose
-
-    chosen = section(settings, stack)
-    session = boto3.Session(region_name=chosen.region)
     screen = console()
     if as_json or not screen.is_terminal:
-        report = diagnose(chosen, session=session, folder=settings.parent)
+        report = _report(stack, settings, assembly, lambda _: None)
     else:
         with screen.status("looking") as status:
-            report = diagnose(
-                chosen,
-                session=session,
-                folder=settings.parent,
-                progress=lambda what: status.update(f"looking at {what}"),
-            )
+            report = _report(stack, settings, assembly, lambda what: status.update(f"looking at {what}"))
     if as_json:
         print_json(
             {
@@ -70,6 +65,23 @@ def doctor(
     else:
         _print(report)
     raise typer.Exit(report.exit_code)
+
+
+def _report(
+    stack: str, settings: Path, assembly: Path | None, progress: Callable[[str], None]
+) -> DoctorReport:
+    import boto3
+
+    folder = settings.parent
+    if assembly is not None:
+        from tokenmill.doctor.synthesized import diagnose_assembly
+
+        return diagnose_assembly(assembly, session=boto3.Session(), folder=folder, progress=progress)
+    from tokenmill.doctor import diagnose
+
+    chosen = section(settings, stack)
+    session = boto3.Session(region_name=chosen.region)
+    return diagnose(chosen, session=session, folder=folder, progress=progress)
 
 
 def section(path: Path, stack: str) -> StackSettings:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LIMIT = 1e9
+TOKEN = "<token>"
 ENDINGS = (".nested.template.json", ".template.json")
 
 
@@ -292,6 +293,20 @@ def is_intrinsic(value: object) -> bool:
         and len(value) == 1
         and next(iter(value)).startswith(("Ref", "Fn::", "Condition"))
     )
+
+
+def plain_text(value: object) -> str:
+    """Return a text in which `TOKEN` stands for what only the deployment knows.
+
+    Args:
+        value: A text, or what CloudFormation joins to one.
+    """
+    if isinstance(value, str):
+        return value
+    joined = value.get("Fn::Join") if isinstance(value, dict) else None
+    if isinstance(joined, list) and len(joined) == 2 and isinstance(joined[1], list):
+        return str(joined[0]).join(map(plain_text, joined[1]))
+    return TOKEN
 
 
 def references(value: object) -> set[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tokenmill.cost.assembly import plain_text
 from tokenmill.cost.report import RunCost
 from tokenmill_runtime.jobs import JOB_TAG, read_description
 
@@ -23,7 +24,6 @@ SECONDS_AN_HOUR = 3600
 USAGES = {"compile": "training job", "transform": "transform job"}
 """What Service Quotas calls the instances of a kind of job."""
 
-_TOKEN = "token"
 _HOSTING = "at the type's hosting price; SageMaker lists jobs apart, so check it there"
 
 
@@ -60,16 +60,6 @@ def _description(machine: Resource) -> dict[str, object]:
     if not any(isinstance(tag, dict) and tag.get("Key") == JOB_TAG for tag in tags):
         return {}
     try:
-        return read_description(_text(machine.properties.get("DefinitionString")))
+        return read_description(plain_text(machine.properties.get("DefinitionString")))
     except ValueError:
         return {}  # a job of somebody else's, or of another version: its state machine is by use all the same
-
-
-def _text(value: object) -> str:
-    """A text in which a token stands for what only the deployment knows."""
-    if isinstance(value, str):
-        return value
-    joined = value.get("Fn::Join") if isinstance(value, dict) else None
-    if isinstance(joined, list) and len(joined) == 2 and isinstance(joined[1], list):
-        return str(joined[0]).join(map(_text, joined[1]))
-    return _TOKEN

@@ -93,7 +93,7 @@ class PlannedLoads:
             partial: Whether a price of that is missing.
         """
         other = None if partial else other_usd_per_month / HOURS_PER_MONTH
-        served = [self._served(item, stack, prices, other) for item in _models(stack)]
+        served = [self._served(item, stack, prices, other) for item in models_served(stack)]
         section = self.sections.get(stack.name)
         if section is not None and not served:
             served.append(_bedrock(section, stack, other))
@@ -108,7 +108,7 @@ class PlannedLoads:
         found = []
         for stack in stacks:
             section = self.sections.get(stack.name)
-            if section is None or _models(stack):
+            if section is None or models_served(stack):
                 continue
             found.append(_token_quota(section, stack.region))
         return found
@@ -146,8 +146,12 @@ class PlannedLoads:
         )
 
 
-def _models(stack: CostStack) -> list[Resource]:
-    """What serves a model of its own: components without adapters, and models of variants that say so."""
+def models_served(stack: CostStack) -> list[Resource]:
+    """Return what serves a model of its own: components that are no adapters, and the models of variants.
+
+    Args:
+        stack: A template.
+    """
     components = [item for item in stack.of_type(COMPONENT) if not is_adapter(item)]
     named = references([config.properties.get("ProductionVariants") for config in stack.of_type(CONFIG)])
     models = [item for item in stack.of_type(MODEL) if item.logical_id in named]

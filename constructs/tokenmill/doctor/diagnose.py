@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tokenmill.doctor import machine
 from tokenmill.doctor.account import Account
 from tokenmill.doctor.item import Item, State
+from tokenmill.doctor.quotas import endpoint_quota
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ class DoctorReport:
     """What one stack needs.
 
     Args:
-        stack: Name of the settings' section.
+        stack: Name of the settings' section, or the assembly.
         region: AWS region.
         items: What it needs, in the order of mending.
     """
@@ -65,13 +66,16 @@ def diagnose(
     plan, chosen = machine.plan(settings)
     items += [plan, machine.licence(settings)]
     if chosen is not None:
+        items.append(machine.endpoints_in_region(settings.region, components=True))
         items.append(machine.instance_in_region(chosen.instance_type, settings.region))
         items.append(machine.image_in_region(chosen, settings.region))
     progress("the account")
     account = Account(session, settings.region)
     items += [account.credentials(), account.bootstrap()]
     if chosen is not None:
-        items.append(account.quota(chosen.instance_type, needed=instances_at_most(chosen)))
+        needed = instances_at_most(chosen)
+        title = f"quota for {needed} x {chosen.instance_type}"
+        items.append(account.quota(endpoint_quota(chosen.instance_type), needed=needed, title=title))
     items.append(account.keys(settings.stack, stack_id=f"tokenmill-{settings.stack}"))
     return DoctorReport(stack=settings.stack, region=settings.region, items=tuple(items))
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from tokenmill.core.errors import NoPlanError, TokenmillError
 from tokenmill.core.images import image, serving_image
-from tokenmill.core.instances import instance_type
+from tokenmill.core.instances import instance_catalog, instance_type
+from tokenmill.core.regions import WITHOUT_COMPONENTS, WITHOUT_ENDPOINTS
 from tokenmill.core.settings import read_plan
 from tokenmill.doctor.item import Item, State
 from tokenmill.lint.tools import find_checkov
@@ -91,6 +92,24 @@ def plan(settings: StackSettings) -> tuple[Item, Candidate | None]:
     return Item(name="plan", state=State.OK, detail="; ".join((detail, *warnings))), chosen
 
 
+def endpoints_in_region(region: str, *, components: bool) -> Item:
+    """Say whether a region has SageMaker endpoints, and inference components where they are used.
+
+    Args:
+        region: AWS region.
+        components: Whether endpoints of components are made.
+    """
+    item = f"endpoints in {region}"
+    if region in WITHOUT_ENDPOINTS:
+        detail = "CloudFormation has no AWS::SageMaker::Endpoint there"
+        return Item(name=item, state=State.TO_DO, detail=detail, command="choose another region")
+    if components and region in WITHOUT_COMPONENTS:
+        detail = "CloudFormation has no AWS::SageMaker::InferenceComponent there"
+        command = "use VariantEndpoint, or choose another region"
+        return Item(name=item, state=State.TO_DO, detail=detail, command=command)
+    return Item(name=item, state=State.OK, detail="inference components" if components else "variants")
+
+
 def instance_in_region(name: str, region: str) -> Item:
     """Say whether the catalog knows that a region offers an instance type for hosting.
 
@@ -99,7 +118,8 @@ def instance_in_region(name: str, region: str) -> Item:
         region: AWS region.
     """
     item = f"{name} in {region}"
-    if instance_type(name).price(region) is not None:
+    known = instance_catalog().get(name)
+    if known is not None and known.price(region) is not None:
         return Item(name=item, state=State.OK, detail="the catalog has a hosting price there")
     command = f"look for {name} on https://aws.amazon.com/sagemaker/ai/pricing/ under {region}"
     detail = "the catalog has no hosting price there, so it may not be offered"
@@ -143,7 +163,16 @@ def licence(settings: StackSettings) -> Item:
         command = f"aws bedrock get-foundation-model-availability --model-id {settings.model}"
         detail = "Bedrock decides by account"
         return Item(name="model access", state=State.UNKNOWN, detail=detail, command=command)
-    model = settings.found_model[0].id
+    return weights_licence(settings.found_model[0].id)
+
+
+def weights_licence(model: str, *, token: bool = False) -> Item:
+    """Say whether a model's weights can be downloaded from the Hugging Face Hub.
+
+    Args:
+        model: Its id there.
+        token: Whether whoever downloads them has a token; which licences its owner accepted cannot be seen.
+    """
     page = f"https://huggingface.co/{model}"
     for row in _licences():
         if fnmatch.fnmatchcase(model, row["pattern"]):
@@ -151,6 +180,9 @@ def licence(settings: StackSettings) -> Item:
                 detail = f"{model}: {row['licence']}, nothing to accept"
                 return Item(name="model licence", state=State.OK, detail=detail)
             detail = f"{model} is gated: {row['licence']}"
+            if token:
+                command = f"accept it at {page} with the account that the token is of"
+                return Item(name="model licence", state=State.UNKNOWN, detail=detail, command=command)
             command = f"accept it at {page} and give the endpoint a token (HF_TOKEN)"
             return Item(name="model licence", state=State.TO_DO, detail=detail, command=command)
     detail = f"{model} is not in the list of licences"

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import csv
 import functools
+from dataclasses import dataclass
 from importlib import resources
 
+SAGEMAKER = "sagemaker"
 ENDPOINT = "endpoint"
 BUILD_SIZES = {
     "BUILD_GENERAL1_SMALL": "Small",
@@ -23,6 +25,30 @@ BUILD_SIZES = {
     "BUILD_GENERAL1_2XLARGE": "2XLarge",
 }
 """What the quotas call CodeBuild's compute types."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """A quota, as Service Quotas knows it.
+
+    Args:
+        service: Service code.
+        name: Its name.
+        code: Its code; empty where no source states it.
+    """
+
+    service: str
+    name: str
+    code: str = ""
+
+
+def endpoint_quota(instance: str) -> Quota:
+    """Return the quota of an instance type's endpoints.
+
+    Args:
+        instance: Hosting instance type, such as "ml.inf2.8xlarge".
+    """
+    return Quota(service=SAGEMAKER, name=quota_name(instance), code=endpoint_quota_code(instance))
 
 
 def quota_name(instance: str, usage: str = ENDPOINT) -> str:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 CONTROL_LOOP = "target tracking, steps and schedules act on SageMaker's capacities, in real time"
 
+# What the CDK names the outputs that one stack makes for another.
+_BETWEEN_STACKS = "ExportsOutput"
+
 
 class StackView:
     """Follows deployments and describes them.

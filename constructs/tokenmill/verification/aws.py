@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 TAG = "tokenmill:verify"
 # Any of them going elsewhere makes a run local.
-_TELLING = ("sts", "sagemaker", "lambda", "cloudwatch", "pricing", "service-quotas", "bedrock-runtime")
+_TELLING = (
+    "sts", "sagemaker", "lambda", "cloudwatch", "pricing", "service-quotas", "bedrock-runtime",
+    "cloudformation", "codebuild", "stepfunctions", "application-autoscaling",
+)  # fmt: skip
 _AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 _CONFIG = Config(connect_timeout=10, read_timeout=70, retries={"mode": "standard", "total_max_attempts": 4})
 _ABSENT = {

@@ -1,4 +1,4 @@
-"""What deployments rely on in CodeBuild, EventBridge and CloudFormation: builds and stacks that cost cents."""
+"""What deployments rely on in CodeBuild, EventBridge and CloudFormation, for cents."""
 
 from __future__ import annotations
 

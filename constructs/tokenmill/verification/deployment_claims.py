@@ -34,8 +34,8 @@ DEPLOYMENT_CLAIMS: tuple[Line, ...] = (
         claim="Instances of a variant for components start in an ML capacity reservation.",
         why="The pages on reservations show variants with a model; reservations are paid ahead.",
         relies="Fleet(reservation=...) with LlmEndpoint.",
-        probe="Starts an endpoint in the account's first active reservation for endpoints, and reads how many "
-        "of its instances it uses; without a reservation it says nothing.",
+        probe="Starts an endpoint in the account's first active reservation for endpoints, and reads how "
+        "many of its instances it uses; without a reservation it says nothing.",
         deployment=Deployment.RESERVED_ENDPOINT,
     ),
     Line(
@@ -66,8 +66,8 @@ DEPLOYMENT_CLAIMS: tuple[Line, ...] = (
     ),
     Line(
         id="rollback-holds-again",
-        claim="A rollback calls a custom resource that the update had changed again, before it puts back what "
-        "reads its attributes.",
+        claim="A rollback calls a custom resource that the update had changed again, before it puts back "
+        "what reads its attributes.",
         why="The pages describe updates in the order of dependencies and not how rollbacks are ordered.",
         relies="The deployment guard's hold gives the live number of copies to a rollback too.",
         probe="Reads from the events of that stack in which order the two went back.",
@@ -99,8 +99,8 @@ DEPLOYMENT_CLAIMS: tuple[Line, ...] = (
     ),
     Line(
         id="no-capacity-metric",
-        claim="One request to a component without copies counts in NoCapacityInvocationFailures, in periods of "
-        "60 seconds.",
+        claim="One request to a component without copies counts in NoCapacityInvocationFailures, in periods "
+        "of 60 seconds.",
         why="The page's alarm is above 1, over 30 seconds, and does not say how often the metric comes.",
         relies="WakeUp starts a copy after one failed request.",
         probe="Sends one request to such a component and looks for the metric.",
@@ -162,13 +162,14 @@ DEPLOYMENT_CLAIMS: tuple[Line, ...] = (
         "scaling has set.",
         why="The property is described for the API; CloudFormation's page repeats its name.",
         relies="Deploying a change to a VariantEndpoint or an AsyncEndpoint under load.",
-        probe="Scales a stack's variant from one instance to two, deploys another configuration, counts again.",
+        probe="Scales a stack's variant from one instance to two, deploys another configuration, counts "
+        "again.",
         deployment=Deployment.VARIANT_ENDPOINT,
     ),
     Line(
         id="alarm-rollback-reason",
-        claim="An endpoint's update that an alarm took back ends as InService, on the old configuration, with "
-        "a FailureReason.",
+        claim="An endpoint's update that an alarm took back ends as InService, on the old configuration, "
+        "with a FailureReason.",
         why="The page on rollbacks shows the status while it goes on; its end is shown without a reason.",
         relies="The deployment guard quotes the reason, and the local cloud ends it so.",
         probe="Raises an alarm while a stack updates its endpoint.",

@@ -62,7 +62,7 @@ FOOTPRINTS = {
     # A reservation is paid for whether it is used or not.
     Deployment.RESERVED_ENDPOINT: Footprint(instance="", minutes=60, requests_usd=0.05, by_name=True),
     Deployment.TRAINIUM_ENDPOINT: Footprint(
-        instance="ml.trn2.48xlarge", minutes=180, requests_usd=1.00, by_name=True
+        instance="ml.trn2.48xlarge", minutes=240, requests_usd=1.00, by_name=True
     ),
 }
 

@@ -56,7 +56,8 @@ SERVING_CLAIMS: tuple[Line, ...] = (
     ),
     Line(
         id="training-artifact-prefix",
-        claim="The S3ModelArtifacts of a training job without compression is the prefix of the model's files.",
+        claim="The S3ModelArtifacts of a training job without compression is the prefix of the model's "
+        "files.",
         why="The page shows an archive; whether the prefix ends in a slash is not said.",
         relies="CompiledModel reads the manifest below it and serves from it.",
         probe="Runs a training job that leaves one file, by a state machine; keeps the prefix.",
@@ -64,7 +65,8 @@ SERVING_CLAIMS: tuple[Line, ...] = (
     ),
     Line(
         id="transform-out-path",
-        claim="A transform job's object keeps its path below the input's prefix and gets .out behind its name.",
+        claim="A transform job's object keeps its path below the input's prefix and gets .out behind its "
+        "name.",
         why="The API reference shows an object at the top of the prefix only.",
         relies="BatchTransform's output, and the local cloud's.",
         probe="Transforms an object in a folder below the prefix.",
@@ -80,7 +82,8 @@ SERVING_CLAIMS: tuple[Line, ...] = (
     ),
     Line(
         id="sync-failure-cause",
-        claim="A .sync job that fails ends its state with States.TaskFailed and the job as JSON in the cause.",
+        claim="A .sync job that fails ends its state with States.TaskFailed and the job as JSON in the "
+        "cause.",
         why="The page on the integration shows no failure.",
         relies="tokenmill jobs prints the FailureReason in it.",
         probe="Runs a transform job that fails, by a state machine.",
@@ -104,8 +107,8 @@ SERVING_CLAIMS: tuple[Line, ...] = (
     ),
     Line(
         id="adapter-stack",
-        claim="CloudFormation makes an adapter's component without RuntimeConfig, VariantName and compute, and "
-        "it answers.",
+        claim="CloudFormation makes an adapter's component without RuntimeConfig, VariantName and compute, "
+        "and it answers.",
         why="The resource's page marks them as not required and shows no adapter.",
         relies="LlmAdapter renders neither.",
         probe="Makes one by a stack on a component of the Large Model Inference image and asks it.",
@@ -156,8 +159,8 @@ SERVING_CLAIMS: tuple[Line, ...] = (
         claim="What a training job of that image left is enough for a copy to start without compiling.",
         why="The page on the compilation cache speaks of one machine's folder.",
         relies="CompiledModel, which is experimental.",
-        probe="Runs the job on ml.trn2.48xlarge and serves its output, where the image makes each missing graph "
-        "an error.",
+        probe="Runs the job on ml.trn2.48xlarge and serves its output, where the image makes each missing "
+        "graph an error.",
         deployment=Deployment.TRAINIUM_ENDPOINT,
     ),
 )

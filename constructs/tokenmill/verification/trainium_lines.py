@@ -1,4 +1,4 @@
-"""The thin image on Trainium2: built as ServingImage builds it, compiled by a job, served with and without."""
+"""The thin image on Trainium2: built as ServingImage builds it, served, and served compiled."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ _BUILD_ACTIONS = (
 )  # fmt: skip
 _WEIGHTS = (
     "pip install --quiet huggingface_hub",
-    f"python -c \"import huggingface_hub as h; h.snapshot_download({endpoints.MODEL!r}, local_dir='/tmp/w')\"",
+    'python -c "from huggingface_hub import snapshot_download; '
+    f"snapshot_download({endpoints.MODEL!r}, local_dir='/tmp/w')\"",
     'aws s3 cp --quiet --recursive --exclude ".cache/*" /tmp/w "s3://$BUCKET/weights/"',
 )
 
