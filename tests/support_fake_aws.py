@@ -177,7 +177,15 @@ def _match(operation: OperationModel, request: BaseHTTPRequestHandler) -> dict[s
         ):
             return None
     names = {member.serialization.get("name", key): key for key, member in members.items()}
-    return {names.get(key, key): unquote(value) for key, value in match.groupdict().items()}
+    path = {names.get(key, key): unquote(value) for key, value in match.groupdict().items()}
+    asked = {names[key]: value for key, value in given.items() if key in names}
+    told = {
+        key: request.headers[member.serialization["name"]]
+        for key, member in members.items()
+        if member.serialization.get("location") == "header"
+        and member.serialization["name"] in request.headers
+    }
+    return {**told, **asked, **path}
 
 
 def _members(shape: Shape | None) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 from support_fake_aws import ACCOUNT, AwsError
@@ -187,7 +186,7 @@ class Objects:
         answers["s3", "DeleteObject"] = lambda p: self.keys.discard(p["Key"]) or {}
 
     def _list(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        prefix = parameters.get("prefix", parameters.get("Prefix", ""))
+        prefix = parameters.get("Prefix", "")
         return {"Contents": [{"Key": key} for key in sorted(self.keys) if key.startswith(prefix)]}
 
 
@@ -210,8 +209,3 @@ class Targets:
             code="ObjectNotFoundException",
             message="No scalable target registered",
         )
-
-
-def placed(name: str) -> str:
-    """The last word of a resource's name, in small letters."""
-    return re.sub(r".*-", "", name).lower()

@@ -111,21 +111,17 @@ def test_a_ready_account_exits_0(run: Run, fake_aws: FakeAws, tmp_path: Path) ->
     assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "nothing is to do before the deploy")
 
 
+def machine_of(kind: str, instances: int) -> dict[str, Any]:
+    described = {"kind": kind, "instance_type": SMALL, "instance_count": instances}
+    state = description_state(described, following="X")
+    text = json.dumps({"StartAt": DESCRIPTION_STATE, "States": {DESCRIPTION_STATE: state}})
+    tags = [{"Key": JOB_TAG, "Value": kind}]
+    return resource("AWS::StepFunctions::StateMachine", DefinitionString=text, Tags=tags)
+
+
 def test_jobs_and_builds_need_quotas_of_their_own(run: Run, fake_aws: FakeAws, tmp_path: Path) -> None:
     with_quotas(fake_aws, **{f"{SMALL} for training job usage": 1.0})
-    described = {"kind": "transform", "instance_type": SMALL, "instance_count": 2}
-    text = json.dumps(
-        {
-            "StartAt": DESCRIPTION_STATE,
-            "States": {DESCRIPTION_STATE: description_state(described, following="X")},
-        }
-    )
-    job = resource(
-        "AWS::StepFunctions::StateMachine", DefinitionString=text, Tags=[{"Key": JOB_TAG, "Value": "x"}]
-    )
-    trained = json.loads(
-        json.dumps(job).replace("transform", "compile").replace('count\\": 2', 'count\\": 1')
-    )
+    job, trained = machine_of("transform", 2), machine_of("compile", 1)
     build = resource(
         "AWS::CodeBuild::Project",
         Environment={"Type": "LINUX_CONTAINER", "ComputeType": "BUILD_GENERAL1_LARGE"},

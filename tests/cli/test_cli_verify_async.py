@@ -41,8 +41,8 @@ class Queue:
         }
 
     def _invoke(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        word = parameters["X-Amzn-SageMaker-InputLocation"].rpartition("/")[2].removesuffix(".json")
-        id = parameters["X-Amzn-SageMaker-Inference-Id"]
+        word = parameters["InputLocation"].rpartition("/")[2].removesuffix(".json")
+        id = parameters["InferenceId"]
         number = str(len(self.taken))
         if self.same_place_for_same_id:
             number = self.taken.get(id, number)
@@ -66,17 +66,7 @@ class Queue:
 
 
 @pytest.fixture
-def queue(resources: Resources, monkeypatch: pytest.MonkeyPatch) -> Queue:
-    import support_fake_aws
-
-    real = support_fake_aws._read
-
-    def read(service: str, request: Any, body: bytes) -> Any:
-        operation, parameters = real(service, request, body)
-        headers = {name: value for name, value in request.headers.items() if "SageMaker" in name}
-        return operation, {**parameters, **headers}
-
-    monkeypatch.setattr(support_fake_aws, "_read", read)
+def queue(resources: Resources) -> Queue:
     return Queue(resources)
 
 

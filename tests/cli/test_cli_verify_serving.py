@@ -84,7 +84,8 @@ def test_a_body_without_model_that_the_container_refuses_fails(
 
 def test_a_body_without_model_has_none(resources: Resources, tmp_path: Path) -> None:
     probe(tmp_path, "chat-without-model")
-    bodies = [p for _, operation, p in resources.fake.calls if operation == "InvokeEndpoint"]
+    asked = [p for _, operation, p in resources.fake.calls if operation == "InvokeEndpoint"]
+    bodies = [json.loads(parameters["Body"]) for parameters in asked]
     assert ["model" in body for body in bodies] == [True, False]
 
 

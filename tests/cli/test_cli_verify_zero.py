@@ -96,7 +96,7 @@ def test_alarms_of_other_periods_fail(idle: Idle, tmp_path: Path) -> None:
     idle.periods["LessThanThreshold"] = 10
     evidence = only(probe(tmp_path, "tracking-alarm-periods"))
     assert evidence.verdict is Verdict.FAILS
-    assert evidence.observations["periods"]["LessThanThreshold"] == [10, 10]
+    assert evidence.observations["periods"]["LessThanThreshold"] == (10, 10)
 
 
 def test_a_policy_without_alarms_says_nothing(idle: Idle, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_the_function_reads_the_targets_that_the_construct_renders(prod: dict[st
     ]
     variables = {key: rendered(value) for key, value in function["Environment"]["Variables"].items()}
     name = only(prod, "AWS::SageMaker::InferenceComponent")["Properties"]["InferenceComponentName"]
-    assert read_targets(variables) == [Target(target=name, component=name)]
+    assert read_targets(variables) == [Target(target=name, component="chat-1")]
 
 
 def test_the_heartbeat_may_describe_its_component_and_log(prod: dict[str, Any]) -> None:

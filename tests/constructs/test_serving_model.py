@@ -191,7 +191,7 @@ def test_loading_takes_host_memory() -> None:
         context_tokens=2048,
         host_memory_mib=10_000,
     )
-    assert made.reserved_memory_mib == 10_000
+    assert made.host_memory_mib == 10_000
 
 
 def test_a_share_of_the_host_that_is_too_small_names_what_is_needed() -> None:

@@ -8,10 +8,21 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import aws_cdk as cdk
 import pytest
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_s3 as s3
 
-from support_stack import ROOT, chat_stack
-from tokenmill.core.workload import Limits
+from support_stack import REGION, ROOT, chat_stack, make_app
+from tokenmill.core.workload import Capacity, Limits
+from tokenmill.endpoints import (
+    DataCapture,
+    EndpointHosting,
+    LlmEndpoint,
+    ModelSource,
+    Serving,
+    VariantEndpoint,
+)
 from tokenmill.lint import CheckState, lint_assembly, register_packs
 
 if TYPE_CHECKING:
@@ -23,6 +34,14 @@ BEDROCK = {
     "model": "us.amazon.nova-lite-v1:0",
     "limits": Limits(context_tokens=100_000),
 }
+TWO = Capacity(minimum=2, maximum=6, initial=2)
+ON_GPU = Serving(
+    model="Qwen/Qwen3-8B",
+    instance_type="ml.g6e.xlarge",
+    tensor_parallel=1,
+    max_sequences=8,
+    context_tokens=8192,
+)
 KINDS: dict[str, dict[str, Any]] = {"prod": {}, "bedrock": BEDROCK, "compliant": {"compliance": True}}
 
 
@@ -56,12 +75,28 @@ def run_app(folder: Path, outdir: Path, context: dict[str, Any]) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_constructs_are_clean_under_aws_solutions_by_themselves(kind: str, tmp_path: Path) -> None:
     """A consumer's pack stays quiet about what the library makes; images without evidence are told."""
-    import aws_cdk as cdk
-
     app = cdk.App.of(chat_stack(tmp_path, **KINDS[kind]))
     register_packs(app, packs=["AwsSolutions"], cloudformation_validation=False)
     app.synth()
     assert {rule for rule, _ in report(tmp_path)} <= {"Annotation::tokenmill:ImageExperimental"}
+
+
+def test_endpoints_of_either_mode_are_clean_under_aws_solutions(tmp_path: Path) -> None:
+    """Weights and captured calls in another stack's bucket and key, a further model, guards of both modes."""
+    app = make_app(tmp_path)
+    home, stack = (cdk.Stack(app, name, env=cdk.Environment(region=REGION)) for name in ("home", "serving"))
+    key = kms.Key(home, "Key", enable_key_rotation=True)
+    bucket = s3.Bucket(home, "Bucket", encryption_key=key, enforce_ssl=True, server_access_logs_prefix="log/")
+    hosting = EndpointHosting(data_capture=DataCapture(bucket=bucket))
+    weights = ModelSource.s3(bucket, "models/one/")
+    endpoint = LlmEndpoint(stack, "Llm", serving=ON_GPU, capacity=TWO, source=weights, hosting=hosting)
+    endpoint.add_component(
+        "Small", serving=ON_GPU, capacity=TWO, source=ModelSource.s3(bucket, "models/two/")
+    )
+    VariantEndpoint(stack, "Variant", serving=ON_GPU, capacity=TWO, hosting=hosting)
+    register_packs(app, packs=["AwsSolutions"], cloudformation_validation=False)
+    app.synth()
+    assert report(tmp_path) == []
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tokenmill.cost.assembly import NotKnownError
 from tokenmill.cost.endpoints import ENDPOINT, fleets
 from tokenmill.cost.jobs import USAGES, run_costs
 from tokenmill.cost.report import QuotaNeed
-from tokenmill.doctor.quotas import BUILD_SIZES, build_quota_name, endpoint_quota_code, quota_name
+from tokenmill.doctor.quotas import BUILD_SIZES, SAGEMAKER, build_quota_name, endpoint_quota, quota_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,65 +32,70 @@ UNRESERVED = 100
 Guide), as AWS re:Post quotes it. New accounts with a lower limit keep less."""
 
 
+class _Needs:
+    """What is needed of each quota, summed."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str, str, str], tuple[float, float, str]] = {}
+
+    def add(self, key: tuple[str, str, str, str], low: float, high: float, note: str = "") -> None:
+        floor, most, _ = self._found.get(key, (0.0, 0.0, ""))
+        self._found[key] = (floor + low, most + high, note)
+
+    def quotas(self) -> tuple[QuotaNeed, ...]:
+        return tuple(
+            QuotaNeed(
+                service=key[0],
+                name=key[1],
+                code=key[2],
+                region=key[3],
+                at_floor=floor + (UNRESERVED if key[:3] == CONCURRENCY else 0),
+                at_most=most + (UNRESERVED if key[:3] == CONCURRENCY else 0),
+                note=note,
+            )
+            for key, (floor, most, note) in sorted(self._found.items())
+        )
+
+
 def quotas_of(stacks: Iterable[CostStack]) -> tuple[QuotaNeed, ...]:
     """Return the quotas that count resources and instances, summed over stacks of a region.
 
     Args:
         stacks: The assembly's templates.
     """
-    floor: dict[tuple[str, str, str, str], float] = {}
-    most: dict[tuple[str, str, str, str], float] = {}
-    notes: dict[tuple[str, str, str, str], str] = {}
-
-    def need(key: tuple[str, str, str, str], low: float, high: float, note: str = "") -> None:
-        floor[key] = floor.get(key, 0.0) + low
-        most[key] = most.get(key, 0.0) + high
-        notes[key] = note
-
+    needs = _Needs()
     for stack in stacks:
         for endpoint in stack.of_type(ENDPOINT):
-            try:
-                found = fleets(endpoint, stack)
-            except NotKnownError:
-                continue  # the line of its instances says why nothing is known
-            for fleet in found:
-                for pool in fleet.pools:
-                    name, code = quota_name(pool.instance_type), endpoint_quota_code(pool.instance_type)
-                    first = pool is fleet.pools[0]
-                    need(
-                        ("sagemaker", name, code, stack.region),
-                        pool.busiest if first else 0,
-                        fleet.most,
-                        "" if first else INSTEAD,
-                    )
+            _count_instances(needs, endpoint, stack)
         for run in run_costs(stack):
             name = quota_name(run.instance_type, USAGES[run.kind])
-            need(("sagemaker", name, "", stack.region), 0, run.instances, f"while {run.resource} runs")
+            needs.add((SAGEMAKER, name, "", stack.region), 0, run.instances, f"while {run.resource} runs")
         for project in stack.of_type(PROJECT):
             size = _build_size(project)
             if size:
                 key = ("codebuild", build_quota_name(size), "", stack.region)
-                need(key, 0, 1, "builds of one deployment run at the same time")
+                needs.add(key, 0, 1, "builds of one deployment run at the same time")
         for kind, (service, name, code, note) in COUNTED.items():
             count = sum(1 for _ in stack.of_type(kind))
             if count:
-                need((service, name, code, stack.region), count, count, note)
+                needs.add((service, name, code, stack.region), count, count, note)
         reserved = _reserved(stack)
         if reserved:
             note = f"functions reserve it, and {UNRESERVED} must stay unreserved"
-            need((*CONCURRENCY, stack.region), reserved, reserved, note)
-    return tuple(
-        QuotaNeed(
-            service=key[0],
-            name=key[1],
-            code=key[2],
-            region=key[3],
-            at_floor=floor[key] + (UNRESERVED if key[:3] == CONCURRENCY else 0),
-            at_most=most[key] + (UNRESERVED if key[:3] == CONCURRENCY else 0),
-            note=notes[key],
-        )
-        for key in sorted(floor)
-    )
+            needs.add((*CONCURRENCY, stack.region), reserved, reserved, note)
+    return needs.quotas()
+
+
+def _count_instances(needs: _Needs, endpoint: Resource, stack: CostStack) -> None:
+    try:
+        found = fleets(endpoint, stack)
+    except NotKnownError:
+        return  # the line of its instances says why nothing is known
+    for fleet in found:
+        for number, pool in enumerate(fleet.pools):
+            quota = endpoint_quota(pool.instance_type)
+            floor, note = (0, INSTEAD) if number else (pool.busiest, "")
+            needs.add((quota.service, quota.name, quota.code, stack.region), floor, fleet.most, note)
 
 
 def _build_size(project: Resource) -> str:

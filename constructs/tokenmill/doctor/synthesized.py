@@ -109,9 +109,7 @@ def _licences(stacks: Iterable[CostStack]) -> Iterator[Item]:
             copied = variables.get("MIRROR_MODEL", {}).get("Value")
             if isinstance(copied, str):
                 found[copied] = found.get(copied, False) or "HF_TOKEN" in variables
-        if any(
-            "HF_TOKEN" in item for item in _objects([part.properties for part in stack.resources.values()])
-        ):
+        if any("HF_TOKEN" in item for item in _objects(stack)):
             found = dict.fromkeys(found, True)
     for model, token in found.items():
         yield machine.weights_licence(model, token=token)
@@ -121,7 +119,7 @@ def _secrets(stacks: Iterable[CostStack]) -> set[str]:
     """Names of secrets that the templates read and name in full: what they make has no name yet."""
     found: set[str] = set()
     for stack in stacks:
-        for text in _texts([item.properties for item in stack.resources.values()]):
+        for text in _texts(stack):
             found |= {_secret_name(reference) for reference in _RESOLVED.findall(text)}
         for project in stack.of_type(PROJECT):
             found |= {
@@ -143,20 +141,21 @@ def _variables(project: Resource) -> dict[str, dict[str, Any]]:
     return {str(entry.get("Name")): entry for entry in entries if isinstance(entry, dict)}
 
 
-def _objects(value: object) -> Iterator[dict[str, Any]]:
-    """Every object in what a template says."""
-    if isinstance(value, list):
-        for item in value:
-            yield from _objects(item)
-    elif isinstance(value, dict):
-        yield value
-        for item in value.values():
-            yield from _objects(item)
+def _objects(stack: CostStack) -> Iterator[dict[str, Any]]:
+    """Every object in the properties of a template's resources."""
+    waiting: list[Any] = [item.properties for item in stack.resources.values()]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            yield value
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
 
 
-def _texts(value: object) -> Iterator[str]:
-    """Every text in what a template says, also those that are the values of an object."""
-    for item in _objects(value):
+def _texts(stack: CostStack) -> Iterator[str]:
+    """Every text there that is a value, whole or joined."""
+    for item in _objects(stack):
         yield plain_text(item)
         yield from (text for text in item.values() if isinstance(text, str))
 
