@@ -8,7 +8,7 @@ Reference) name the configuration, and the image with the digest that it resolve
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from tokenmill_runtime.custom_resource import Refused
@@ -35,6 +35,7 @@ WARMING: Final = frozenset(
 )
 SMOKE_PAUSE_SECONDS: Final = 5.0
 MOST_MESSAGE: Final = 300
+NUMBERS: Final = {"accelerators": float, "memory_mib": int}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,9 @@ class Asked:
         model: The name of the SageMaker model.
         base: The component that an adapter belongs to.
         artifact: The URL of an adapter's or a model's archive.
+        environment: Variables of the container, without those that hold a secret.
+        accelerators: Accelerators of a copy.
+        memory_mib: Host memory that a copy reserves, in MiB.
     """
 
     instance_type: str | None = None
@@ -56,6 +60,15 @@ class Asked:
     model: str | None = None
     base: str | None = None
     artifact: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    accelerators: float | None = None
+    memory_mib: int | None = None
+
+    @classmethod
+    def read(cls, item: Mapping[str, Any]) -> Asked:
+        """A specification of a property, whose numbers CloudFormation hands over as text."""
+        numbers = {name: kind(item[name]) for name, kind in NUMBERS.items() if name in item}
+        return cls(**{**item, **numbers})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +83,8 @@ class Smoke:
 def read_asked(items: Any) -> tuple[Asked, ...]:
     """The specifications of a property. Raises Refused for another form."""
     try:
-        return tuple(Asked(**item) for item in items)
-    except TypeError as error:
+        return tuple(Asked.read(item) for item in items)
+    except (TypeError, ValueError) as error:
         raise Refused(f"Asked must be a list of specifications: {error}") from error
 
 
@@ -281,4 +294,29 @@ def _compare_one(name: str, asked: Asked, item: Mapping[str, Any]) -> None:
         if wanted is not None and wanted != found:
             raise Refused(
                 f"{name} runs {what} {found or 'none'}, not {wanted}: SageMaker rolled the update back"
+            )
+    _compare_settings(name, asked, item)
+
+
+def _compare_settings(name: str, asked: Asked, item: Mapping[str, Any]) -> None:
+    """An update of these alone leaves the image as it was, and so does its rollback.
+
+    Both parts of the answer are optional ("InferenceComponentSpecificationSummary", Amazon SageMaker API
+    Reference): what is not shown is not compared.
+    """
+    variables = item.get("Container", {}).get("Environment")
+    for variable, value in asked.environment.items() if variables is not None else ():
+        if variables.get(variable) != value:
+            raise Refused(
+                f"{name} runs with another value of variable {variable} than was asked for: SageMaker rolled "
+                "the update back"
+            )
+    needs = item.get("ComputeResourceRequirements", {})
+    for what, wanted, found in (
+        ("accelerators", asked.accelerators, needs.get("NumberOfAcceleratorDevicesRequired")),
+        ("MiB of host memory", asked.memory_mib, needs.get("MinMemoryRequiredInMb")),
+    ):
+        if wanted is not None and found is not None and wanted != found:
+            raise Refused(
+                f"{name} runs with {found:g} {what} a copy, not {wanted:g}: SageMaker rolled the update back"
             )

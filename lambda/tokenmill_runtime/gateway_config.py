@@ -35,8 +35,9 @@ class GatewayConfigError(ValueError):
 class GatewayModel:
     """One model that callers may name, and where it is served.
 
-    ``endpoint`` and ``component`` are SageMaker names and empty for Bedrock; ``target`` is the value of the
-    metrics' Target dimension. Token limits count tokens of one request.
+    ``endpoint`` and ``component`` are SageMaker names and empty for Bedrock; an endpoint of one variant has no
+    component. ``target`` is the value of the metrics' Target dimension. Token limits count tokens of one
+    request.
     """
 
     name: str
@@ -158,7 +159,7 @@ class _Reader:
         context_tokens = self.count(body, where, "context_tokens")
         max_output_tokens = self.count(body, where, "max_output_tokens")
         endpoint = self.text(body, where, "endpoint", optional=not on_sagemaker)
-        component = self.text(body, where, "component", optional=not on_sagemaker)
+        component = self.text(body, where, "component", optional=True)
         bedrock_model_id = self.text(body, where, "bedrock_model_id", optional=backend != "bedrock")
         work = self.work(body.get("token_work"), where)
         if len(self.problems) > before or work is None or name is None or target is None:

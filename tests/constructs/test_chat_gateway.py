@@ -14,7 +14,8 @@ from aws_cdk import aws_s3 as s3
 
 from support_stack import REGION, WORK, make_app, of_type, only, plan, statements, template_of
 from tokenmill.core.errors import TokenmillError
-from tokenmill.endpoints import LlmEndpoint
+from tokenmill.core.workload import Capacity
+from tokenmill.endpoints import LlmEndpoint, Serving
 from tokenmill.gateway import ApiKeyTable, ChatGateway, GatewayLimits, ServedModel, TokenLimits
 from tokenmill.gateway.chat_gateway import KEY_PATTERN
 from tokenmill.gateway.layer import check_vendored
@@ -242,6 +243,28 @@ def test_a_cross_region_profile_is_granted_with_its_model(model_id: str, ends: l
     arns = bedrock_arns(model_id)
     assert len(arns) == len(ends)
     assert all(arn.endswith(end) for arn, end in zip(arns, ends, strict=True))
+
+
+def test_a_model_on_a_single_variant_has_no_component(stack: cdk.Stack) -> None:
+    """The function calls the endpoint alone, and is granted no more."""
+    from tokenmill.endpoints import VariantEndpoint
+
+    capacity = Capacity(minimum=2, maximum=4, initial=2)
+    endpoint = VariantEndpoint(stack, "Llm", serving=Serving.from_plan(plan()), capacity=capacity)
+    model = ServedModel.from_plan(endpoint, plan())
+    assert model.to_gateway_model().component is None
+    assert model.heartbeat_target.variant_of == endpoint.endpoint_name
+    gateway(stack, model)
+
+
+def test_fails_for_a_model_on_an_asynchronous_endpoint(stack: cdk.Stack) -> None:
+    """It answers into a bucket, where no caller waits."""
+    from tokenmill.endpoints import AsyncEndpoint
+
+    capacity = Capacity(minimum=1, maximum=2, initial=1)
+    endpoint = AsyncEndpoint(stack, "Llm", serving=Serving.from_plan(plan()), capacity=capacity)
+    with pytest.raises(ValueError, match="is on an asynchronous endpoint, which answers into a bucket"):
+        ServedModel.from_plan(endpoint, plan())
 
 
 def test_two_models_share_one_door(stack: cdk.Stack) -> None:

@@ -463,6 +463,59 @@ def test_fails_for_a_component_that_runs_something_else(
     assert run.release(held, Asked=[asked])["Reason"] == sentence
 
 
+ASKED: dict[str, Any] = {
+    "image": "repo:1",
+    "environment": {"SM_VLLM_MAX_NUM_SEQS": "8"},
+    "accelerators": "2",
+    "memory_mib": "4096",
+}
+RUNNING = {"NumberOfAcceleratorDevicesRequired": 2.0, "MinMemoryRequiredInMb": 4096}
+
+
+@pytest.mark.parametrize(
+    ("environment", "needs", "told"),
+    [
+        (
+            {"SM_VLLM_MAX_NUM_SEQS": "4"},
+            RUNNING,
+            "runs with another value of variable SM_VLLM_MAX_NUM_SEQS than was asked for",
+        ),
+        ({}, RUNNING, "runs with another value of variable SM_VLLM_MAX_NUM_SEQS than was asked for"),
+        (
+            ASKED["environment"],
+            {**RUNNING, "NumberOfAcceleratorDevicesRequired": 1.0},
+            "runs with 1 accelerators a copy, not 2",
+        ),
+        (
+            ASKED["environment"],
+            {**RUNNING, "MinMemoryRequiredInMb": 2048},
+            "runs with 2048 MiB of host memory a copy, not 4096",
+        ),
+    ],
+)
+def test_fails_for_settings_that_were_rolled_back_under_the_same_image(
+    run: Run, environment: dict[str, str], needs: dict[str, float], told: str
+) -> None:
+    """An update of variables or of a copy's size leaves the image alone, and so does SageMaker's rollback."""
+    held = run.hold()
+    component = run.world.components["chat"]
+    run.world.components["chat"] = replace(component, container={"Environment": environment}, needs=needs)
+    sentence = f"inference-component/chat {told}: SageMaker rolled the update back"
+    assert run.release(held, Asked=[ASKED])["Reason"] == sentence
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_settings_that_run_as_asked_pass_and_so_do_those_that_no_answer_shows(run: Run, shown: bool) -> None:
+    """CloudFormation hands numbers over as text; a secret's variable runs beside those that were asked."""
+    held = run.hold()
+    if shown:
+        container = {"Environment": {**ASKED["environment"], "HF_TOKEN": "secret"}}
+        component = run.world.components["chat"]
+        run.world.components["chat"] = replace(component, container=container, needs=RUNNING)
+    answer = run.release(held, Asked=[ASKED])
+    assert answer["Status"] == "SUCCESS", answer["Reason"]
+
+
 def test_fails_for_a_component_that_is_gone(run: Run) -> None:
     """The stack's events say who deleted it."""
     held = run.hold()
@@ -615,6 +668,7 @@ def test_fails_for_properties_of_another_form(run: Run, properties: dict[str, st
     ("changes", "sentence"),
     [
         ({"Asked": [{"colour": "red"}]}, "Asked must be a list of specifications"),
+        ({"Asked": [{"memory_mib": "red"}]}, "Asked must be a list of specifications"),
         ({"Smoke": {"prompt": "x"}}, "Smoke must have prompt, max_tokens and wait_seconds"),
     ],
 )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import openai
 import pytest
 
-from support_runtime import PATIENCE, QWEN, FakeAws, Gateway, Reply, Ticks, delta, usage
+from support_runtime import PATIENCE, QWEN, FakeAws, Gateway, Reply, Ticks, delta, gateway_config, usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +52,19 @@ def test_each_token_arrives_before_the_model_makes_the_next(aws: FakeAws, client
                 texts.append(chunk.choices[0].delta.content)
                 seen[len(texts) - 1].set()
     assert texts == ["0 ", "1 ", "2 "]
+
+
+def test_an_endpoint_of_one_variant_is_called_without_a_component(
+    aws: FakeAws, start_gateway: Callable[..., Gateway]
+) -> None:
+    """Naming a component there is refused by the service."""
+    aws.model = answer("hi")
+    model = replace(gateway_config().models[0], component=None)
+    with openai.OpenAI(base_url=f"{start_gateway(models=(model,)).url}/v1", api_key="anna") as client:
+        client.chat.completions.create(model=QWEN, messages=HELLO)
+    (request,) = aws.requests
+    assert request.path == "/endpoints/ep/invocations-response-stream"
+    assert "X-Amzn-SageMaker-Inference-Component" not in request.headers
 
 
 def test_the_component_gets_the_request_without_a_model_name(aws: FakeAws, client: openai.OpenAI) -> None:

@@ -147,7 +147,7 @@ def test_every_problem_of_a_document_is_told_at_once() -> None:
         "max_body_bytes": "1",
         "models": [
             {**models[0], "backend": "gpu", "context_tokens": True, "colour": "red"},
-            {**models[0], "component": None, "token_work": work},
+            {**models[0], "component": 7, "token_work": work},
             {**models[1], "bedrock_model_id": None, "token_work": 3, "name": None},
             "model",
             models[1],
@@ -167,7 +167,7 @@ def test_every_problem_of_a_document_is_told_at_once() -> None:
         "models[0].backend must be one of sagemaker, bedrock, got 'gpu'",
         "models[0].context_tokens must be an integer above 0, got True",
         "models[0].colour is unknown",
-        "models[1].component must be a text, got None",
+        "models[1].component must be a text or null, got 7",
         "models[1].token_work: decode_seconds_per_token must be a finite number",
         "models[2].bedrock_model_id must be a text, got None",
         "models[2].token_work must be a JSON object, got 3",

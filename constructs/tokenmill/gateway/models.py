@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from constructs import IConstruct
 
     from tokenmill.core.plan import Plan
-    from tokenmill.endpoints.base import LlmEndpointBase
+    from tokenmill.endpoints.base import EndpointBase
     from tokenmill_runtime.token_work import TokenWorkCoefficients
 
 
@@ -60,7 +60,7 @@ class ServedModel:
     name: str
     limits: TokenLimits
     token_work: TokenWorkCoefficients
-    endpoint: LlmEndpointBase | None = None
+    endpoint: EndpointBase | None = None
     bedrock_model_id: str | None = None
     plan_hash: str = "none"
 
@@ -73,26 +73,34 @@ class ServedModel:
     @classmethod
     def on_endpoint(
         cls,
-        endpoint: LlmEndpointBase,
+        endpoint: EndpointBase,
         *,
         name: str,
         limits: TokenLimits,
         token_work: TokenWorkCoefficients,
         plan_hash: str = "none",
     ) -> ServedModel:
-        """Return a model that an inference component serves.
+        """Return a model that an endpoint serves, or one of its components.
 
         Args:
-            endpoint: The endpoint, or an imported component.
+            endpoint: The endpoint or component, made here or imported; not an asynchronous one.
             name: What callers put into `model`.
             limits: Tokens a request may take.
             token_work: What a request costs a copy.
             plan_hash: The plan that the coefficients come from.
+
+        Raises:
+            ValueError: If the endpoint is asynchronous.
         """
+        if endpoint.answers_async:
+            raise ValueError(
+                f"the model {name!r} is on an asynchronous endpoint, which answers into a bucket and no "
+                "caller can wait for; give an LlmEndpoint or a VariantEndpoint"
+            )
         return cls(name=name, limits=limits, token_work=token_work, endpoint=endpoint, plan_hash=plan_hash)
 
     @classmethod
-    def from_plan(cls, endpoint: LlmEndpointBase, plan: Plan) -> ServedModel:
+    def from_plan(cls, endpoint: EndpointBase, plan: Plan) -> ServedModel:
         """Return the model of a plan, under its own name and with its coefficients.
 
         Args:
@@ -144,7 +152,7 @@ class ServedModel:
             max_output_tokens=self.limits.max_output_tokens,
             token_work=self.token_work,
             endpoint=None if endpoint is None else endpoint.endpoint_name,
-            component=None if endpoint is None else endpoint.component_name,
+            component=self.heartbeat_target.component,
             bedrock_model_id=self.bedrock_model_id,
         )
 

@@ -1,4 +1,4 @@
-"""Models in SageMaker inference components, whose containers speak OpenAI's chat completions."""
+"""Models on SageMaker endpoints, whose containers speak OpenAI's chat completions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class SageMakerBackend:
-    """Calls the component named in the model's configuration."""
+    """Calls the component that the model's configuration names, or the only variant of its endpoint."""
 
     single_token_chunks: Final = True
 
@@ -101,9 +101,11 @@ def _arguments(call: ModelCall) -> dict[str, Any]:
     }
     if call.max_tokens is not None:
         body["max_tokens"] = call.max_tokens
+    # Naming a component on an endpoint of one variant is refused, and so is naming none where there are some.
+    named = {} if call.model.component is None else {"InferenceComponentName": call.model.component}
     return {
         "EndpointName": call.model.endpoint,
-        "InferenceComponentName": call.model.component,
+        **named,
         "ContentType": "application/json",
         "Accept": "text/event-stream",
         "Body": json.dumps(body).encode(),
