@@ -43,6 +43,8 @@ class Component:
     updating: int = 0
     reason: str = ""
     resolved: str = "repo@sha256:aaaa"
+    container: dict[str, Any] = field(default_factory=dict)
+    needs: dict[str, Any] | None = None
 
     def begin(self, polls: int, *, desired: int | None = None) -> None:
         if self.status in ("Updating", "Creating"):
@@ -145,7 +147,10 @@ class World:
             "VariantName": "AllTraffic",
             "InferenceComponentStatus": component.status,
             "RuntimeConfig": {"DesiredCopyCount": component.desired, "CurrentCopyCount": component.current},
-            "Specification": {"Container": {"DeployedImage": image}},
+            "Specification": {
+                "Container": {"DeployedImage": image, **component.container},
+                **({"ComputeResourceRequirements": component.needs} if component.needs else {}),
+            },
             "CreationTime": NEVER,
             "LastModifiedTime": NEVER,
             **({"FailureReason": component.reason} if component.reason else {}),

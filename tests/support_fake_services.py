@@ -158,7 +158,8 @@ class Machines:
     def _create(self, parameters: dict[str, Any]) -> dict[str, Any]:
         name = parameters["name"]
         self.resources.create("Machine", name)
-        self.tasks[name] = json.loads(parameters["definition"])["States"]["Job"]
+        document = json.loads(parameters["definition"])
+        self.tasks[name] = document["States"][document["StartAt"]]
         return {
             "stateMachineArn": f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{name}",
             "creationDate": 1,

@@ -1,8 +1,8 @@
 """A 70-billion model on Trainium2: its image is built in your account, it is compiled before it serves.
 
-    npx cdk deploy trn2-build
-    tokenmill jobs run compile --stack trn2-build
-    npx cdk deploy trn2-serve
+npx cdk deploy trn2-build
+tokenmill jobs run compile --stack trn2-build
+npx cdk deploy trn2-serve
 """
 
 from __future__ import annotations

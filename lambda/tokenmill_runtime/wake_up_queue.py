@@ -62,9 +62,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     try:
         return Settings(**json.loads(text))
     except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"{VARIABLE} needs endpoint, component, queue_url and bucket: {error}"
-        ) from error
+        raise ValueError(f"{VARIABLE} needs endpoint, component, queue_url and bucket: {error}") from error
 
 
 def _finished(record: Mapping[str, Any], settings: Settings) -> bool:

@@ -376,7 +376,7 @@ def test_fails_for_input_that_is_no_object(states: StepFunctions, text: str) -> 
 def test_fails_for_a_price_of_another_form(states: StepFunctions, text: str) -> None:
     """A price that cannot be read must not count as none."""
     states.add()
-    assert "write TYPE=USD" in error_of(run("run", "compile", "--price", text))
+    assert "must be TYPE=USD" in error_of(run("run", "compile", "--price", text))
 
 
 def test_fails_for_a_state_machine_of_another_version(states: StepFunctions) -> None:
@@ -396,3 +396,13 @@ def test_fails_without_a_region() -> None:
 def test_fails_without_credentials_with_one_sentence() -> None:
     """The doctor says what is missing."""
     assert "tokenmill doctor" in error_of(run("list", "--region", "us-east-1"))
+
+
+def test_the_region_is_that_of_aws_region_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3 reads AWS_DEFAULT_REGION only."""
+    from tokenmill.cli._session import session_in
+
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.setenv("AWS_REGION", "eu-west-3")
+    assert session_in("").region_name == "eu-west-3"
+    assert session_in("us-east-2").region_name == "us-east-2"

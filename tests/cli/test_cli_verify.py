@@ -75,7 +75,7 @@ def test_fails_for_a_price_that_would_defeat_the_cap(run: Run, usd: str) -> None
     """Nothing is greater than nan: such a price would let any cost pass --max-usd."""
     refused = run("verify", "--account", "--yes", "--price", f"ml.inf2.xlarge={usd}")
     assert isinstance(refused.exception, TokenmillError)
-    assert f"--price is 'ml.inf2.xlarge={usd}'" in str(refused.exception)
+    assert f"got 'ml.inf2.xlarge={usd}'" in str(refused.exception)
 
 
 @pytest.mark.usefixtures("project")
@@ -94,7 +94,7 @@ def test_without_account_the_lines_are_listed_and_nothing_is_called(run: Run) ->
         (("--line", "moon"), "no line is called moon; the lines are neuron-image-driver"),
         (("--account", "--max-usd", "0.01"), "these lines may cost"),
         (("--account", "--line", "neuron-device-unit"), "and nobody is there to ask; agree with --yes"),
-        (("--price", "ml.inf2.xlarge"), "--price is 'ml.inf2.xlarge'; write TYPE=USD"),
+        (("--price", "ml.inf2.xlarge"), "--price must be TYPE=USD"),
         (("--account", "--yes", "--max-usd", "50"), "no AWS credentials found"),
     ],
 )

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from support_fake_aws import AwsError
-from support_verify import only, probe
-from tokenmill.verification import LINES, Verdict
+from support_fake_services import Machines
+from support_verify import created, only, probe
+from tokenmill.security import actions
+from tokenmill.verification import LINES, Verdict, looking, request_lines
 from tokenmill.verification.line import Deployment
 from tokenmill.verification.lines import unnamed
 
 if TYPE_CHECKING:
+    from http.server import BaseHTTPRequestHandler
     from pathlib import Path
 
     from support_commands import Run
-    from support_fake_aws import Resources
+    from support_fake_aws import FakeAws, Resources
 
-LINES_HERE = [line.id for line in LINES if line.deployment is Deployment.CONFIG_REQUESTS]
+ALL = [line.id for line in LINES if line.deployment is Deployment.CONFIG_REQUESTS]
+LINES_HERE = ["prefix-routing-components", "zero-managed-instances", "async-config-fields"]
+FIRST, LAST = "a" * 40, "b" * 40
+CARD = "---\nlicense: {}\n---\n# A model\n"
 WORDS = {
     "prefix-routing-components": "prefix-aware routing is not for inference components",
     "zero-managed-instances": "MinInstanceCount must be 1 or more",
@@ -33,11 +40,51 @@ PLAN = {
 }
 
 
-def test_configurations_that_are_taken_hold_and_start_nothing(resources: Resources, tmp_path: Path) -> None:
-    result = probe(tmp_path, *LINES_HERE)
-    assert {piece.line: piece.verdict for piece in result.evidence} == dict.fromkeys(
-        LINES_HERE, Verdict.HOLDS
-    )
+class Hub:
+    """A model's two revisions; `described` and `cards` are its licences by revision."""
+
+    def __init__(self, fake: FakeAws) -> None:
+        self.described = {FIRST: "", LAST: "apache-2.0"}
+        self.cards = {LAST: "apache-2.0"}
+        fake.raw["/api/models/"] = self._answer
+        fake.raw["/Qwen/"] = self._card
+
+    def _answer(self, request: BaseHTTPRequestHandler) -> None:
+        last = request.path.rpartition("/")[2]
+        if last == "main":
+            self._send(request, json.dumps([{"id": LAST}, {"id": FIRST}]))
+        else:
+            said = self.described[last]
+            self._send(request, json.dumps({"sha": last, "cardData": {"license": said} if said else None}))
+
+    def _card(self, request: BaseHTTPRequestHandler) -> None:
+        found = self.cards.get(request.path.split("/")[4])
+        self._send(request, CARD.format(found) if found else "no such file", 200 if found else 404)
+
+    def _send(self, request: BaseHTTPRequestHandler, text: str, status: int = 200) -> None:
+        request.send_response(status)
+        request.send_header("Content-Length", str(len(text)))
+        request.end_headers()
+        request.wfile.write(text.encode())
+
+
+@pytest.fixture
+def hub(resources: Resources, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    monkeypatch.setattr(request_lines, "HUB", resources.fake.url)
+    return Hub(resources.fake)
+
+
+@pytest.fixture
+def machines(resources: Resources) -> Machines:
+    return Machines(resources, lambda _: {"status": "SUCCEEDED"})
+
+
+@pytest.mark.usefixtures("hub", "machines")
+def test_an_aws_that_does_what_is_claimed_makes_every_line_hold_and_starts_nothing(
+    resources: Resources, tmp_path: Path
+) -> None:
+    result = probe(tmp_path, *ALL)
+    assert {piece.line: piece.verdict for piece in result.evidence} == dict.fromkeys(ALL, Verdict.HOLDS)
     assert "CreateEndpoint" not in resources.fake.operations("sagemaker")
     asked = [p for _, operation, p in resources.fake.calls if operation == "CreateEndpointConfig"]
     assert asked[0]["ProductionVariants"][0]["RoutingConfig"]["RoutingStrategy"] == "PREFIX_AWARE"
@@ -56,6 +103,82 @@ def test_a_refusal_fails_a_line_only_for_what_it_claims(
 
     resources.fake.answers["sagemaker", "CreateEndpointConfig"] = refuse
     assert only(probe(tmp_path, line)).verdict is (Verdict.FAILS if settled else Verdict.UNCLEAR)
+    assert resources.left == set()
+
+
+@pytest.mark.parametrize(
+    ("described", "cards", "verdict"),
+    [
+        ({FIRST: "apache-2.0", LAST: "apache-2.0"}, {LAST: "apache-2.0"}, Verdict.FAILS),
+        ({FIRST: "mit", LAST: "mit"}, {FIRST: "mit", LAST: "mit"}, Verdict.UNCLEAR),
+        ({FIRST: "mit", LAST: "apache-2.0"}, {FIRST: "mit", LAST: "apache-2.0"}, Verdict.HOLDS),
+    ],
+)
+def test_a_revision_s_licence_is_that_of_its_own_card(
+    hub: Hub, tmp_path: Path, described: dict[str, str], cards: dict[str, str], verdict: Verdict
+) -> None:
+    hub.described, hub.cards = described, cards
+    assert only(probe(tmp_path, "hub-revision-card")).verdict is verdict
+
+
+def test_a_hub_that_cannot_be_reached_settles_nothing(
+    resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_lines, "HUB", resources.fake.url.rpartition(":")[0] + ":1")
+    assert only(probe(tmp_path, "hub-revision-card")).verdict is Verdict.UNCLEAR
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [("AccessDeniedException", Verdict.FAILS), ("States.ItemReaderFailed", Verdict.UNCLEAR)],
+)
+def test_a_map_that_stays_denied_fails(
+    machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str, verdict: Verdict
+) -> None:
+    monkeypatch.setattr(request_lines, "DENIED_SECONDS", 0.05)
+    machines.end = lambda _: {"status": "FAILED", "error": error, "cause": "it did not run"}
+    assert only(probe(tmp_path, "map-policies")).verdict is verdict
+    assert machines.resources.left == set()
+
+
+def test_rights_that_are_not_known_yet_are_waited_for(machines: Machines, tmp_path: Path) -> None:
+    ends = [{"status": "FAILED", "error": "AccessDenied"}, {"status": "SUCCEEDED"}]
+    machines.end = lambda _: ends.pop(0)
+    assert only(probe(tmp_path, "map-policies")).verdict is Verdict.HOLDS
+    assert ends == []
+
+
+def test_the_map_s_role_is_the_library_s(machines: Machines, tmp_path: Path) -> None:
+    """The rights on the state machine are those of AsyncFanOut, in the same actions."""
+    probe(tmp_path, "map-policies")
+    put = [p for _, operation, p in machines.resources.fake.calls if operation == "PutRolePolicy"]
+    (policy,) = (p for p in put if p["RoleName"].endswith("-map"))
+    statements = json.loads(policy["PolicyDocument"])["Statement"]
+    of_states = [rule["Action"] for rule in statements if str(rule["Action"]).find("states:") >= 0]
+    library = (actions.MAP_RUN_START, actions.MAP_RUN_WATCH, actions.MAP_RUN_REDRIVE)
+    assert of_states == [list(some) for some in library]
+
+
+@pytest.mark.parametrize(
+    ("line", "verdict"),
+    [
+        ("engine with config: revision=main, quantization=None", Verdict.HOLDS),
+        ("engine with config: revision=None, quantization=None", Verdict.FAILS),
+        ("something else", Verdict.UNCLEAR),
+    ],
+)
+def test_a_revision_is_read_from_the_engine_s_log(
+    resources: Resources,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    line: str,
+    verdict: Verdict,
+) -> None:
+    monkeypatch.setattr(looking, "LOG_SECONDS", 0.05)
+    resources.fake.answers["logs", "FilterLogEvents"] = lambda _: {"events": [{"message": line}]}
+    assert only(probe(tmp_path, "neuron-revision")).verdict is verdict
+    (asked,) = created(resources)
+    assert asked["Specification"]["Container"]["Environment"]["SM_ON_REVISION"] == "main"
     assert resources.left == set()
 
 

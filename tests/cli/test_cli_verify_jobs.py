@@ -122,6 +122,7 @@ def test_a_job_that_fails_speaks_of_the_key_or_says_nothing(
         ({"error": "States.TaskFailed", "cause": "it failed"}, Verdict.FAILS),
         ({"error": "States.TaskFailed", "cause": "{}"}, Verdict.FAILS),
         ({"error": "SageMaker.JobFailed", "cause": REASON}, Verdict.FAILS),
+        ({"error": "SageMaker.AmazonSageMakerException", "cause": "not authorized to"}, Verdict.UNCLEAR),
         ({"status": "SUCCEEDED"}, Verdict.UNCLEAR),
     ],
 )

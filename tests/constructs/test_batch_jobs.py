@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import aws_cdk as cdk
 import botocore.session
 import pytest
+from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
@@ -18,7 +19,7 @@ from support_states import definition
 from tokenmill.batch import AsyncFanOut, BatchFiles, BatchTransform, FanOut, TransformJob
 from tokenmill.batch.transform_types import TRANSFORM_TYPES
 from tokenmill.core.errors import TokenmillError
-from tokenmill.endpoints import DataCapture, EndpointHosting, ModelSource
+from tokenmill.endpoints import DataCapture, EndpointHosting, ModelSource, PrivateImage
 from tokenmill.lint import register_packs
 from tokenmill.security import actions
 
@@ -109,15 +110,27 @@ def test_a_model_s_container_has_the_serving_s_variables(stack: cdk.Stack) -> No
     assert asked(stack)["ModelName"].endswith("/ModelName")
 
 
-def test_weights_in_s3_are_mounted(stack: cdk.Stack) -> None:
-    """An isolated job has no way to the Hub, so its model's weights come from a bucket."""
+def test_fails_for_weights_under_a_prefix(stack: cdk.Stack) -> None:
+    """ "Currently you cannot use ModelDataSource in conjunction with SageMaker batch transform", says the
+    API's own model; and nothing is left behind in the stack."""
+    model = botocore.session.get_session().get_service_model("sagemaker")
+    told = model.shape_for("ContainerDefinition").members["ModelDataSource"].documentation
+    assert "you cannot use <code>ModelDataSource</code> in conjunction with SageMaker batch transform" in told
     weights = s3.Bucket(stack, "Weights")
     source = ModelSource.s3(weights, "qwen3/").as_exported()
+    with pytest.raises(TokenmillError, match="batch transform does not load.*AsyncFanOut"):
+        transform(stack, source=source)
+    assert stack.node.try_find_child("Job") is None
+
+
+def test_an_isolated_job_has_its_weights_in_the_image(stack: cdk.Stack) -> None:
+    """It has no way to the Hub, and batch transform loads none from a bucket."""
+    image = PrivateImage(repository=ecr.Repository(stack, "Repository"), tag_or_digest="1")
+    source = ModelSource.in_image("/opt/weights", image=image).as_exported()
     transform(stack, source=source, hosting=EndpointHosting(isolated=True))
     model = only(template_of(stack), "AWS::SageMaker::Model")["Properties"]
     assert model["EnableNetworkIsolation"] is True
-    data = model["PrimaryContainer"]["ModelDataSource"]["S3DataSource"]
-    assert (data["S3DataType"], data["CompressionType"]) == ("S3Prefix", "None")
+    assert "ModelDataSource" not in model["PrimaryContainer"]
 
 
 def test_keys_reach_output_and_volume(stack: cdk.Stack) -> None:
@@ -188,7 +201,7 @@ def test_fails_for_more_than_sagemaker_holds() -> None:
         ({"payload_mb": 101}, "payload_mb is 101; it must be 1 to 100"),
         ({"invocation_seconds": 3601}, "invocation_seconds is 3601; it must be 1 to 3,600"),
         ({"retries": 4}, "retries is 4; it must be 0 to 3"),
-        ({"limit_hours": 0}, "limit_hours is 0; it must be 1 or more"),
+        ({"limit_hours": 0}, "limit_hours is 0; it must be 1 to 8,760"),
     ],
 )
 def test_fails_for_jobs_that_sagemaker_refuses(changes: dict[str, Any], message: str) -> None:

@@ -12,7 +12,7 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_kms as kms
 
 from support_cost import assembly
-from support_examples import FOLDERS, synthesize
+from support_example_apps import FOLDERS, synthesize
 from support_stack import REGION, chat_stack, make_app
 from tokenmill.core.instances import instance_type
 from tokenmill.cost import PlannedLoads, cost_of

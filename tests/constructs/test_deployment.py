@@ -161,7 +161,7 @@ def test_the_release_stands_after_endpoint_and_component(stack: cdk.Stack) -> No
     properties = release["Properties"]
     assert properties["Held"] == {"Fn::GetAtt": [hold, "Held"]}
     assert properties["ConfigName"] == {"Fn::GetAtt": ["Config", "EndpointConfigName"]}
-    assert properties["Asked"] == [{"image": "repo:1"}]
+    assert properties["Asked"] == [{"image": "repo:1", "environment": {"A": "1"}}]
     assert properties["Smoke"] == {
         "prompt": "Reply with the word ready.",
         "max_tokens": 8,
@@ -220,10 +220,15 @@ def test_what_changes_no_component_calls_nothing(fresh: Callable[[], cdk.Stack])
 
 
 def test_an_override_reaches_what_is_compared(stack: cdk.Stack) -> None:
-    """The check expects the image that the template really has."""
+    """The check expects the image, the variables and the size that the template really has."""
     guarded = Guarded(stack)
     overridden_outright(guarded)
-    assert guarded.only(RELEASE)["Properties"]["Asked"] == [{"image": "repo:3"}]
+    overridden(guarded)
+    needs = {"NumberOfAcceleratorDevicesRequired": 2, "MinMemoryRequiredInMb": 4096}
+    guarded.component.add_property_override("Specification.ComputeResourceRequirements", needs)
+    assert guarded.only(RELEASE)["Properties"]["Asked"] == [
+        {"image": "repo:3", "environment": {"A": "1", "B": "1"}, "accelerators": 2, "memory_mib": 4096}
+    ]
 
 
 def test_a_replaced_model_behind_the_same_reference_calls_the_hold(stack: cdk.Stack) -> None:

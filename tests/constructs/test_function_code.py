@@ -11,33 +11,34 @@ from typing import TYPE_CHECKING, Any
 
 import aws_cdk as cdk
 import pytest
+from aws_cdk import aws_lambda as lambda_
 
-from support_stack import chat_stack
 from tokenmill.gateway.layer import LAYER_FOLDER
 from tokenmill.security import FunctionHosting
 from tokenmill.security.code import runtime_code
-from tokenmill_runtime.functions import AUTHORIZER, DEPLOYMENT, GATEWAY, HEARTBEAT, FunctionParts
+from tokenmill_runtime import functions
+from tokenmill_runtime.functions import FunctionParts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 PACKAGE = "tokenmill_runtime"
-HANDLERS = {
-    "Gateway/Function": GATEWAY,
-    "Gateway/Authorizer": AUTHORIZER,
-    "Heartbeat/Function": HEARTBEAT,
-    "Endpoint/Deployment/Function": DEPLOYMENT,
-}
+HANDLERS = {name: value for name, value in vars(functions).items() if isinstance(value, FunctionParts)}
 
 
 @pytest.fixture(scope="module")
 def assets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The staged code of each function, by the construct's path."""
+    """The staged code of each function, by its name."""
     outdir = tmp_path_factory.mktemp("assembly")
-    stack = chat_stack(outdir)
-    template = cdk.App.of(stack).synth().get_stack_by_name(stack.stack_name).template
-    by_handler = {parts.handler: path for path, parts in HANDLERS.items()}
+    app = cdk.App(outdir=str(outdir), analytics_reporting=False)
+    stack = cdk.Stack(app, "Functions")
+    for name, parts in HANDLERS.items():
+        code = runtime_code(parts.parts)
+        runtime = lambda_.Runtime.PYTHON_3_13
+        lambda_.Function(stack, name, code=code, runtime=runtime, handler=parts.handler)
+    template = app.synth().get_stack_by_name("Functions").template
+    by_handler = {parts.handler: name for name, parts in HANDLERS.items()}
     return {
         by_handler[resource["Properties"]["Handler"]]: outdir
         / f"asset.{resource['Properties']['Code']['S3Key'].removesuffix('.zip')}"
@@ -109,7 +110,7 @@ def test_nothing_else_is_in_the_code(path: str, parts: FunctionParts, assets: di
 
 def test_lambda_can_execute_the_wrapper_script(assets: dict[str, Path]) -> None:
     """The file's mode travels with the asset."""
-    assert os.access(assets["Gateway/Function"] / PACKAGE / "streaming" / "run.sh", os.X_OK)
+    assert os.access(assets["GATEWAY"] / PACKAGE / "streaming" / "run.sh", os.X_OK)
 
 
 @pytest.mark.parametrize(

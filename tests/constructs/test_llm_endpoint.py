@@ -37,7 +37,7 @@ SERVING = Serving(
     instance_type="ml.inf2.8xlarge",
     tensor_parallel=2,
     max_sequences=8,
-    context_tokens=8192,
+    context_tokens=4096,
 )
 ON_GPU = replace(SERVING, instance_type="ml.g6e.xlarge", tensor_parallel=1)
 BARE = UpdatePolicy.unguarded()
@@ -374,7 +374,7 @@ def test_a_guard_keeps_the_copies_and_checks_what_runs(prod: dict[str, Any]) -> 
 def test_the_guard_is_called_when_the_component_changes(tmp_path: Path) -> None:
     """CloudFormation calls a custom resource only when a property of it changes."""
     watched = []
-    for number, tokens in enumerate((8192, 4096)):
+    for number, tokens in enumerate((4096, 2048)):
         stack = cdk.Stack(make_app(tmp_path / str(number)), "test", env=cdk.Environment(region=REGION))
         LlmEndpoint(stack, "Llm", serving=replace(SERVING, context_tokens=tokens), capacity=TWO)
         watched.append(only(template_of(stack), "Custom::TokenmillHold")["Properties"]["Watched"])

@@ -34,7 +34,7 @@ ON_GPU = Serving(
     max_sequences=8,
     context_tokens=8192,
 )
-ON_INF2 = replace(ON_GPU, instance_type="ml.inf2.8xlarge", tensor_parallel=2)
+ON_INF2 = replace(ON_GPU, instance_type="ml.inf2.8xlarge", tensor_parallel=2, context_tokens=4096)
 COMPONENT = "AWS::SageMaker::InferenceComponent"
 CONFIG = "AWS::SageMaker::EndpointConfig"
 RESERVATION = "arn:aws:sagemaker:us-east-1:123456789012:training-plan/serve"

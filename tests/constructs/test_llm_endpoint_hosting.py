@@ -30,7 +30,7 @@ SERVING = Serving(
     instance_type="ml.inf2.8xlarge",
     tensor_parallel=2,
     max_sequences=8,
-    context_tokens=8192,
+    context_tokens=4096,
 )
 CONFIG = "AWS::SageMaker::EndpointConfig"
 

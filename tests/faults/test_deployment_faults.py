@@ -79,6 +79,7 @@ class Cloud(RuleBasedStateMachine):
         self.kills: list[int] = []
         self.users = NONE
         self.floor: int | None = None
+        self.at_hold = 0
         # Collected here, because the handler answers an exception, also an assertion's.
         self.taken: list[str] = []
 
@@ -187,6 +188,7 @@ class Cloud(RuleBasedStateMachine):
             wanted = self._hold_properties(new)
             if self._differ(wanted, old_hold):
                 changed.append("hold")
+                self.at_hold = world.components[NAME].desired
                 self.hold = wanted | self._ask(HOLD, wanted, old_hold)
                 yield
             if new.image != old.image or self.hold["Copies"] != old_hold["Copies"]:
@@ -375,14 +377,14 @@ class ForgetfulCloud(Cloud):
     resolves_again = False
 
     def _rollback(self, *arguments: Any) -> Iterator[None]:
-        lowest = min(self.world.components[NAME].desired, self.template.maximum)
+        lowest = min(self.at_hold, self.world.components[NAME].desired, self.template.maximum)
         held = MARK in self.world.targets[RESOURCE].tags
         yield from super()._rollback(*arguments)
         self.floor = lowest if held else None
 
     def _invoke_event(self) -> bool:
         handled = super()._invoke_event()
-        if handled and self.floor is not None and self.steps is None:
+        if handled and self.floor is not None and self.world.stack_status == "UPDATE_ROLLBACK_COMPLETE":
             assert self.world.components[NAME].desired >= self.floor
             self.floor = None
         return handled

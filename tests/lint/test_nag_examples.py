@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support_examples import EXAMPLES, FOLDERS, synthesize
+from support_example_apps import EXAMPLES, FOLDERS, synthesize
 from tokenmill.lint import CheckState, lint_assembly
 
 if TYPE_CHECKING:

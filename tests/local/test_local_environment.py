@@ -87,3 +87,41 @@ def test_fails_when_the_cli_has_a_damaged_package_json(tmp_path: Path, text: str
     install_cdk(tmp_path, "2.1148.1")
     (tmp_path / "node_modules" / "aws-cdk" / "package.json").write_text(text)
     assert "package.json names no version; run: npm install" in str(environment.cdk_problem(tmp_path))
+
+
+def test_the_cli_of_a_folder_above_is_found_before_that_of_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `npx cdk` does: an example has no node_modules of its own."""
+    monkeypatch.setenv("PATH", str(tmp_path / "node_modules" / ".bin"))
+    install_cdk(tmp_path, "2.1148.1")
+    example = tmp_path / "project" / "example"
+    example.mkdir(parents=True)
+    install_cdk(tmp_path / "project", "2.1150.0")
+    assert environment.find_cdk(example) == tmp_path / "project" / "node_modules" / ".bin" / "cdk"
+    assert environment.cdk_problem(example) is None
+
+
+@pytest.mark.parametrize(
+    ("says", "problem"), [("2.1148.1 (build 1)", None), ("2.100.0 (build 1)", "is 2.100.0")]
+)
+def test_a_cli_on_path_without_a_package_beside_it_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, problem: str | None
+) -> None:
+    """A version manager's cdk is a program of its own."""
+    program = tmp_path / "bin" / "cdk"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho '{says}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    example = tmp_path / "example"
+    example.mkdir()
+    found = environment.cdk_problem(example)
+    assert found is None if problem is None else problem in str(found)
+
+
+def test_fails_without_any_cli_with_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert f"no node_modules of {tmp_path} or a folder above it" in str(environment.cdk_problem(tmp_path))

@@ -230,7 +230,7 @@ def test_close_calls_and_undocumented_rates_are_printed(run: Run) -> None:
         (("--unit", "fast"), "--unit must be NAME=NUMBER"),
         (("--token-price", "input=nan,output=1"), "--token-price must be NAME=NUMBER"),
         (("--token-price", "input=0.00025,output=0.00125"), "token price input is 0.00025"),
-        (("--price", "ml.g6e.xlarge"), "--price must be NAME=NUMBER"),
+        (("--price", "ml.g6e.xlarge"), "--price must be TYPE=USD"),
         (("--model", "Qwen/Qwen3-9B"), "nearest in the catalog"),
         (("--bedrock", "amazon.nova-prp-v1:0"), "nearest known: amazon.nova-pro-v1:0"),
     ],

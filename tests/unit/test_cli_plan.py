@@ -142,7 +142,8 @@ def test_bedrock_needs_no_plan(run: Callable[..., Result], settings_file: Settin
         (("--write", "--rps", "3"), "set chat.traffic.requests_per_second there"),
         (
             ("--price", "ml.inf2.xlarge"),
-            "--price must be TYPE=USD, such as ml.inf2.8xlarge=2.36, got 'ml.inf2.xlarge'",
+            "--price must be TYPE=USD with a price above 0, such as ml.inf2.8xlarge=2.36, "
+            "got 'ml.inf2.xlarge'",
         ),
         (("--price", "ml.inf2.xlarge=x"), "got 'ml.inf2.xlarge=x'"),
         (("rag",), r"has no section \[rag\]; it has chat"),

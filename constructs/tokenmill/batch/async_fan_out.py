@@ -11,8 +11,10 @@ from aws_cdk import aws_iam as iam
 
 from tokenmill.batch.files import BatchFiles
 from tokenmill.batch.job import BatchJob, States
+from tokenmill.core._checks import as_whole, numeric
 from tokenmill.core.errors import TokenmillError
 from tokenmill.endpoints.async_delivery import ANSWERS, FAILURES, REQUESTS
+from tokenmill.endpoints.endpoint_checks import check_same_region
 from tokenmill.security import FunctionEntry, RuntimeFunction, actions
 from tokenmill.security.acknowledge import acknowledge, any_resource
 from tokenmill.security.printed import printed
@@ -82,6 +84,8 @@ class FanOut:
     tolerated_failure_percent: float = 0.0
 
     def __post_init__(self) -> None:
+        as_whole(self, "shard_records", "shards_at_once", "request_ttl_seconds", "invocation_seconds")
+        numeric(self, "tolerated_failure_percent")
         ranges = {
             "shard_records": (self.shard_records, 1, MOST_SHARD_RECORDS),
             "shards_at_once": (self.shards_at_once, 1, MOST_SHARDS_AT_ONCE),
@@ -115,6 +119,9 @@ class AsyncFanOut(BatchJob):
         files: The bucket and its folders.
         requests: How the requests are sent.
         hosting: Network, keys, logs of the function.
+
+    Raises:
+        TokenmillError: If the endpoint answers at once, or the bucket is in another region.
     """
 
     def __init__(
@@ -127,6 +134,7 @@ class AsyncFanOut(BatchJob):
         requests: FanOut | None = None,
         hosting: FunctionHosting | None = None,
     ) -> None:
+        _check(endpoint, files)
         super().__init__(scope, id)
         self.files, self.requests = files or BatchFiles(), requests or FanOut()
         self.bucket = self.files.bucket_for(self)
@@ -318,6 +326,15 @@ class AsyncFanOut(BatchJob):
         # The list of shards stands among the outputs.
         self._allow_folders(self.state_machine.role, actions.BATCH_READ, self.files.output_prefix)
         self._grant_key(self.state_machine.role, actions.OBJECT_KEY_READ)
+
+
+def _check(endpoint: AsyncEndpoint, files: BatchFiles | None) -> None:
+    if endpoint.answers_async is not True:
+        raise TokenmillError(
+            f"endpoint {endpoint.node.path} has no queue of requests; give an AsyncEndpoint that this app makes"
+        )
+    if files is not None:
+        check_same_region(cdk.Stack.of(endpoint).region, {"files.bucket": files.bucket})
 
 
 def _catch(following: str, path: str = "$.failure") -> States:

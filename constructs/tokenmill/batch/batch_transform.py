@@ -11,8 +11,10 @@ from aws_cdk import aws_iam as iam
 from tokenmill.batch.files import BatchFiles
 from tokenmill.batch.job import BatchJob, States
 from tokenmill.batch.transform_types import TRANSFORM_TYPES
+from tokenmill.core._checks import as_whole, as_whole_or_none
 from tokenmill.core.errors import TokenmillError
 from tokenmill.endpoints.component import environment, metadata
+from tokenmill.endpoints.endpoint_checks import check_same_region
 from tokenmill.endpoints.hosting import EndpointHosting
 from tokenmill.endpoints.model import Models
 from tokenmill.endpoints.model_source import ModelSource
@@ -35,6 +37,8 @@ MOST_PAYLOAD_MB = 100
 USUAL_PAYLOAD_MB = 6
 MOST_INVOCATION_SECONDS = 3600
 MOST_RETRIES = 3
+# A year, after which an execution ends ("Quotas related to state machine executions", AWS Step Functions).
+MOST_LIMIT_HOURS = 8760
 JOB_PREFIX = "tokenmill"
 JOBS_REASON = "Jobs get their names when they start, and every name begins with the library's own word."
 EVENTS_RULE = "StepFunctionsGetEventsForSageMakerTransformJobsRule"
@@ -54,7 +58,7 @@ class TransformJob:
         payload_mb: Largest request, in MB; 6, or less where so many requests at once leave less, otherwise.
         invocation_seconds: Longest answer, in seconds, 1 to 3,600.
         retries: How often a request that failed is sent again, 0 to 3.
-        limit_hours: After how many hours the job is stopped.
+        limit_hours: After how many hours the job is stopped, 1 to 8,760.
 
     Raises:
         TokenmillError: If a number is out of SageMaker's range.
@@ -69,6 +73,8 @@ class TransformJob:
     limit_hours: int = 24
 
     def __post_init__(self) -> None:
+        as_whole(self, "instances", "invocation_seconds", "retries", "limit_hours")
+        as_whole_or_none(self, "concurrent", "payload_mb")
         if self.strategy not in STRATEGIES:
             raise TokenmillError(f"strategy is {self.strategy!r}; allowed are {', '.join(STRATEGIES)}")
         ranges = {
@@ -77,7 +83,7 @@ class TransformJob:
             "payload_mb": (self.payload_mb, 1, MOST_PAYLOAD_MB),
             "invocation_seconds": (self.invocation_seconds, 1, MOST_INVOCATION_SECONDS),
             "retries": (self.retries, 0, MOST_RETRIES),
-            "limit_hours": (self.limit_hours, 1, None),
+            "limit_hours": (self.limit_hours, 1, MOST_LIMIT_HOURS),
         }
         for name, (value, least, most) in ranges.items():
             if value is not None and (value < least or (most is not None and value > most)):
@@ -121,8 +127,8 @@ class BatchTransform(BatchJob):
         hosting: Role, network, keys, isolation, logs.
 
     Raises:
-        TokenmillError: If batch transform does not have the instance type, or the parts do not fit each
-            other.
+        TokenmillError: If batch transform does not have the instance type, the weights lie under a prefix
+            of a bucket, or the parts do not fit each other.
     """
 
     def __init__(
@@ -140,6 +146,14 @@ class BatchTransform(BatchJob):
         job = job or TransformJob()
         region = cdk.Stack.of(scope).region
         _check(serving, source, hosting, region)
+        check_same_region(
+            region,
+            {
+                "files.bucket": None if files is None else files.bucket,
+                "hosting.encryption_key": hosting.encryption_key,
+            },
+        )
+        source.check_stack(cdk.Stack.of(scope))
         concurrent, payload = job.shape(serving)
         super().__init__(scope, id)
         self.serving, self.job, self.files = serving, job, files or BatchFiles()
@@ -295,5 +309,13 @@ def _check(serving: Serving, source: ModelSource, hosting: EndpointHosting, regi
         raise TokenmillError(
             "hosting.data_capture is given, but a batch transform job's input and output are in the bucket "
             "already; leave data_capture out"
+        )
+    if source.prefix is not None:
+        # "ContainerDefinition" (Amazon SageMaker API Reference): "you cannot use ModelDataSource in
+        # conjunction with SageMaker batch transform".
+        raise TokenmillError(
+            f"the source has weights under {source.prefix!r} of a bucket, which batch transform does not "
+            "load; give ModelSource.hugging_face(), or ModelSource.in_image(), or use AsyncFanOut over an "
+            "AsyncEndpoint, which loads them"
         )
     source.check(serving, isolated=hosting.isolated, region=region)

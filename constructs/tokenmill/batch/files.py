@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import aws_cdk as cdk
-
+from tokenmill.core._checks import plain_folder
 from tokenmill.core.errors import TokenmillError
 from tokenmill.security.bucket import private_bucket
 
@@ -41,11 +40,11 @@ class BatchFiles:
     def __post_init__(self) -> None:
         for name in ("input_prefix", "output_prefix"):
             value = getattr(self, name)
-            # Step Functions matches the input against the folder, where * would stand for anything.
-            if cdk.Token.is_unresolved(value) or not value or value != value.strip("/") or "*" in value:
+            # Step Functions, too, matches the input against the folder, where * would stand for anything.
+            if not plain_folder(value):
                 raise TokenmillError(
-                    f"files.{name} is {value!r}; give a folder's name as text, without * and without a slash "
-                    "at either end"
+                    f"files.{name} is {value!r}; give a folder's name as text, without *, ? or $ and without "
+                    "a slash at either end"
                 )
         one, other = f"{self.input_prefix}/", f"{self.output_prefix}/"
         if one.startswith(other) or other.startswith(one):

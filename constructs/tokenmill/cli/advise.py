@@ -7,6 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tokenmill.cli._options import (
+    InputOption,
+    InstanceOption,
+    ItlOption,
+    OutputOption,
+    PriceOption,
+    RpsOption,
+    StackArgument,
+    TtftOption,
+    read_prices,
+)
 from tokenmill.cli._output import JsonFlag, console, print_json
 from tokenmill.core.errors import NoPlanError, TokenmillError
 
@@ -21,20 +32,10 @@ TEXT_WIDTH = 118
 SETTINGS_FILE = Path("tokenmill.toml")
 CHART_TYPES = (".png", ".html")
 
-StackArgument = Annotated[str, typer.Argument(help="section of the settings file: chat, rag or batch")]
 SettingsOption = Annotated[Path, typer.Option("--settings", help="settings file")]
 BedrockOption = Annotated[str | None, typer.Option("--bedrock", help="Bedrock model id to consider")]
 ModelOption = Annotated[str | None, typer.Option("--model", help="config.json or catalog name to consider")]
 RegionOption = Annotated[str | None, typer.Option("--region", help="AWS region")]
-RpsOption = Annotated[float | None, typer.Option("--rps", help="requests a second at the peak hour")]
-InputOption = Annotated[int | None, typer.Option("--input-tokens", help="mean prompt, tokens")]
-OutputOption = Annotated[int | None, typer.Option("--output-tokens", help="mean answer, tokens")]
-TtftOption = Annotated[float | None, typer.Option("--ttft-ms", help="time to first token, ms")]
-ItlOption = Annotated[float | None, typer.Option("--itl-ms", help="inter-token latency, ms")]
-InstanceOption = Annotated[
-    list[str] | None, typer.Option("--instance", help="instance type or pattern; may be repeated")
-]
-PriceOption = Annotated[list[str] | None, typer.Option("--price", help="TYPE=USD an hour; may be repeated")]
 TokenPriceOption = Annotated[
     str | None, typer.Option("--token-price", help="input=USD,output=USD per million tokens")
 ]
@@ -114,7 +115,7 @@ def _advice(
     overrides: dict[str, object],
     flags: dict[str, str],
     needs: list[str],
-    prices: list[str],
+    given: list[str],
 ) -> Advice:
     from tokenmill.core.model_catalog import find_model
     from tokenmill.planner.advise import advise as decide
@@ -144,7 +145,7 @@ def _advice(
         unit=inputs.unit,
         model=find_model(reference, path.parent)[0] if reference else None,
         limits=found.limits,
-        prices=_prices(prices),
+        prices=read_prices(given),
     )
 
 
@@ -190,15 +191,6 @@ def _needs(texts: list[str]) -> dict[str, object]:
             found[key] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             found[key] = value
-    return found
-
-
-def _prices(texts: list[str]) -> dict[str, float]:
-    from tokenmill.planner.advise.section import numbers
-
-    found: dict[str, float] = {}
-    for text in texts:
-        found |= numbers("--price", text)
     return found
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokenmill.cli._options import read_prices
 from tokenmill.cli._output import JsonFlag, console, print_error, print_json
 from tokenmill.core.errors import TokenmillError
 
@@ -83,20 +84,8 @@ def _report(
     from tokenmill.cost import PlannedLoads, PriceList, cost_of
 
     loads = PlannedLoads.beside([directory.resolve().parent, Path.cwd()], plan or [])
-    return cost_of(directory, region=region, prices=PriceList(_prices(price or [])), loads=loads)
-
-
-def _prices(texts: list[str]) -> dict[str, float]:
-    found = {}
-    for text in texts:
-        item, sign, usd = text.partition("=")
-        try:
-            found[item] = float(usd)
-        except ValueError:
-            sign = ""
-        if not (item and sign):
-            raise TokenmillError(f"--price must be ITEM=USD, such as nat-gateway=0.045, got {text!r}")
-    return found
+    prices = PriceList(read_prices(price or [], item="ITEM", example="nat-gateway=0.045"))
+    return cost_of(directory, region=region, prices=prices, loads=loads)
 
 
 def _over(report: CostReport, difference: CostDifference | None, limit: float) -> str:

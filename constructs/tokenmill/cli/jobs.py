@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokenmill.cli._options import read_prices
 from tokenmill.cli._output import JsonFlag, console, print_json
 from tokenmill.core.errors import TokenmillError
 
@@ -81,7 +81,7 @@ def run(
     Exit code 0: done, or done already; 1: the run failed; 2: bad input.
     """
     text = _input(input)
-    prices = _prices(price or [])
+    prices = read_prices(price or [])
     runner = _runner(region)
     job = runner.only(kind, stack=stack, name=name)
     _check_input(job, text)
@@ -256,21 +256,6 @@ def _check_input(job: Job, text: str) -> None:
             f"{job.kind} {job.name} of {job.stack} needs {' and '.join(missing)}, objects or folders{where}; "
             f"give --input '{json.dumps(needed)}'"
         )
-
-
-def _prices(given: list[str]) -> dict[str, float]:
-    prices = {}
-    for text in given:
-        kind, _, usd = text.partition("=")
-        try:
-            prices[kind] = float(usd)
-        except ValueError:
-            prices[kind] = math.nan
-        if not 0 < prices[kind] < math.inf:
-            raise TokenmillError(
-                f"--price is {text!r}; write TYPE=USD with a price above 0, such as ml.inf2.xlarge=0.99"
-            )
-    return prices
 
 
 def _span(seconds: float) -> str:

@@ -7,6 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokenmill.cli._options import (
+    InputOption,
+    InstanceOption,
+    ItlOption,
+    OutputOption,
+    PriceOption,
+    RpsOption,
+    StackArgument,
+    TtftOption,
+    read_prices,
+)
 from tokenmill.cli._output import JsonFlag, console, print_json, print_table
 from tokenmill.core.errors import NoPlanError, SettingsError, TokenmillError
 
@@ -26,22 +37,12 @@ WITHOUT_SETTINGS = (
     "--ttft-ms and --itl-ms"
 )
 
-StackArgument = Annotated[str, typer.Argument(help="section of the settings file: chat, rag or batch")]
 SettingsOption = Annotated[Path, typer.Option("--settings", help="settings file; the plan stands beside it")]
 ModelOption = Annotated[str | None, typer.Option("--model", help="path of a config.json, or a catalog name")]
-RpsOption = Annotated[float | None, typer.Option("--rps", help="requests a second at the peak hour")]
-InputOption = Annotated[int | None, typer.Option("--input-tokens", help="mean prompt, tokens")]
-OutputOption = Annotated[int | None, typer.Option("--output-tokens", help="mean answer, tokens")]
-TtftOption = Annotated[float | None, typer.Option("--ttft-ms", help="time to first token, ms")]
-ItlOption = Annotated[float | None, typer.Option("--itl-ms", help="inter-token latency, ms")]
 TraceOption = Annotated[
     str | None, typer.Option("--trace", help="CSV of arrival_s,input_tokens,output_tokens, gzipped or not")
 ]
 RegionOption = Annotated[str | None, typer.Option("--region", help="AWS region of prices and images")]
-InstanceOption = Annotated[
-    list[str] | None, typer.Option("--instance", help="instance type or pattern; may be repeated")
-]
-PriceOption = Annotated[list[str] | None, typer.Option("--price", help="TYPE=USD an hour; may be repeated")]
 WriteFlag = Annotated[bool, typer.Option("--write", help="write the plan file")]
 DiffFlag = Annotated[bool, typer.Option("--diff", help="show what a new plan would change")]
 
@@ -92,7 +93,7 @@ def plan(
     if not section.needs_plan:
         _no_plan_needed(section, as_json=as_json)
         return
-    _plan(section, _prices(price or []), write=write, diff=diff, as_json=as_json)
+    _plan(section, read_prices(price or []), write=write, diff=diff, as_json=as_json)
 
 
 def _plan(
@@ -136,19 +137,6 @@ def _section(stack: str, path: Path, given: dict[str, object], *, write: bool) -
             raise SettingsError([*error.problems, f"there is no {path}; {WITHOUT_SETTINGS}"]) from None
     context = {f"tokenmill:{stack}.{key}": value for key, value in given.items()}
     return load_section(path, stack, context=context)
-
-
-def _prices(texts: list[str]) -> dict[str, float]:
-    prices = {}
-    for text in texts:
-        name, sign, usd = text.partition("=")
-        try:
-            prices[name] = float(usd)
-        except ValueError:
-            sign = ""
-        if not sign or not name:
-            raise TokenmillError(f"--price must be TYPE=USD, such as ml.inf2.8xlarge=2.36, got {text!r}")
-    return prices
 
 
 def _no_plan_needed(section: StackSettings, *, as_json: bool) -> None:

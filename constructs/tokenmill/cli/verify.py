@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import signal
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from tokenmill.cli._options import read_prices
 from tokenmill.cli._output import JsonFlag, print_json
 from tokenmill.core.errors import TokenmillError
 
@@ -57,7 +57,7 @@ def verify(
     if cleanup:
         _clean_up(boto3.Session(), as_json=as_json)
     lines = find_lines(tuple(line or ()))
-    prices = _prices(price or [])
+    prices = read_prices(price or [])
     where = region or _region(boto3.Session())
     _show_lines(lines, where, prices, as_json=as_json and not account, quiet=as_json and account)
     if not account:
@@ -168,21 +168,6 @@ def _region(session: boto3.Session) -> str:
 
         return next(iter(load_settings(SETTINGS).values())).region
     return session.region_name or DEFAULT_REGION
-
-
-def _prices(given: list[str]) -> dict[str, float]:
-    prices = {}
-    for text in given:
-        kind, _, usd = text.partition("=")
-        try:
-            prices[kind] = float(usd)
-        except ValueError:
-            prices[kind] = math.nan
-        if not 0 < prices[kind] < math.inf:
-            raise TokenmillError(
-                f"--price is {text!r}; write TYPE=USD with a price above 0, such as ml.inf2.xlarge=0.99"
-            )
-    return prices
 
 
 def _stop(signum: int, _frame: object) -> NoReturn:

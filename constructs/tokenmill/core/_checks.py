@@ -5,8 +5,15 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+import struct
+from typing import SupportsIndex
 
 from tokenmill.core.errors import TokenmillError
+
+NUMBER_TOKEN = b"\xfb\xff"
+TEXT_TOKENS = ("${Token[", "#{Token[")
+"""How CDK writes what only a deployment knows as a number, a text or an item of a list (aws/aws-cdk:
+packages/aws-cdk-lib/core/lib/private/encoding.ts)."""
 
 
 def as_floats(value: object, *names: str) -> None:
@@ -29,6 +36,7 @@ def numeric(value: object, *names: str) -> None:
     """
     for name in names:
         found = getattr(value, name)
+        known(name, found)
         if isinstance(found, bool) or not isinstance(found, numbers.Real):
             raise TokenmillError(f"{name} must be a number, got {found!r:.80}")
 
@@ -58,6 +66,8 @@ def as_texts(value: object, *names: str) -> None:
         texts = isinstance(found, list | tuple) and all(isinstance(item, str) for item in found)
         if not texts:
             raise TokenmillError(f'{name} must be a tuple of texts, such as ("ml.g6.*",), got {found!r:.80}')
+        for item in found:
+            known(name, item)
         object.__setattr__(value, name, tuple(found))
 
 
@@ -69,14 +79,82 @@ def as_whole(value: object, *names: str) -> None:
         names: The fields.
     """
     for name in names:
-        found = getattr(value, name)
-        try:
-            number = None if isinstance(found, bool) else operator.index(found)
-        except TypeError:
-            number = None
-        if number is None:
-            raise TokenmillError(f"{name} must be a whole number, got {found!r}")
-        object.__setattr__(value, name, number)
+        object.__setattr__(value, name, whole(name, getattr(value, name)))
+
+
+def as_whole_or_none(value: object, *names: str) -> None:
+    """Do as `as_whole` with the fields that are given.
+
+    Args:
+        value: A frozen dataclass in its __post_init__.
+        names: The fields.
+    """
+    as_whole(value, *(name for name in names if getattr(value, name) is not None))
+
+
+def whole(name: str, found: object) -> int:
+    """Return anything that counts as an int.
+
+    Args:
+        name: What it is called in the complaint.
+        found: What was given.
+
+    Raises:
+        TokenmillError: It is no whole number, or one that only a deployment knows.
+    """
+    known(name, found)
+    if isinstance(found, bool) or not isinstance(found, SupportsIndex):
+        raise TokenmillError(f"{name} must be a whole number, got {found!r}")
+    return operator.index(found)
+
+
+def text(name: str, found: object) -> None:
+    """Refuse what is no text, is empty, or is only known to a deployment.
+
+    Args:
+        name: What it is called in the complaint.
+        found: What was given.
+
+    Raises:
+        TokenmillError: It is none.
+    """
+    known(name, found)
+    if not isinstance(found, str) or not found.strip():
+        raise TokenmillError(f"{name} must be a text that is not empty, got {found!r:.80}")
+
+
+def plain_folder(found: object) -> bool:
+    """Return whether it is a folder's name that a policy takes as it stands, without a slash at either end.
+
+    A policy reads * and ? as any characters and $ as a variable; the last one is in CDK's tokens, too.
+
+    Args:
+        found: What was given.
+    """
+    if not isinstance(found, str) or not found or found != found.strip("/"):
+        return False
+    return not any(sign in found for sign in "*?$")
+
+
+def known(name: str, found: object) -> None:
+    """Refuse a number or a text that stands for what only a deployment knows.
+
+    Args:
+        name: What it is called in the complaint.
+        found: What was given.
+
+    Raises:
+        TokenmillError: It is a token of CDK.
+    """
+    if isinstance(found, float):
+        token = struct.pack(">d", found).startswith(NUMBER_TOKEN)
+    else:
+        token = isinstance(found, str) and any(mark in found for mark in TEXT_TOKENS)
+    if token:
+        raise TokenmillError(
+            f"{name} is a value that only the deployment knows, but it is needed at synthesis; give it as a "
+            "plain value, such as from the CDK context"
+        )
 
 
 def positive(**values: float) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from tokenmill.core._checks import as_texts, as_whole
+from tokenmill.core._checks import as_texts, as_whole, text
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.model_formats import DTYPE_BYTES
 
@@ -27,7 +27,7 @@ SERVED_RANK = 512
 ADAPTER_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
 LONGEST_NAME = 40
 """Characters; the name of its inference component, of at most 63, also tells the stack."""
-ARTIFACT = re.compile(r"s3://[^/]+/.+\.tar\.gz")
+ARTIFACT = re.compile(r"s3://[a-z0-9][a-z0-9.-]+/[^*?$]+\.tar\.gz")
 LONGEST_ARTIFACT = 1024
 """Botocore: Url, of which "this path must point to a single gzip compressed tar archive (.tar.gz suffix)"
 (Amazon SageMaker API Reference: "InferenceComponentContainerSpecification")."""
@@ -127,6 +127,10 @@ class Adapter:
     def __post_init__(self) -> None:
         as_whole(self, "rank")
         as_texts(self, "target_modules")
+        for field in ("name", "artifact"):
+            text(field, getattr(self, field))
+        if not isinstance(self.base_model, str):
+            text("base_model", self.base_model)
         if not ADAPTER_NAME.fullmatch(self.name) or len(self.name) > LONGEST_NAME:
             raise TokenmillError(
                 f"name must be at most {LONGEST_NAME} letters, digits and hyphens between them, got "
@@ -146,7 +150,8 @@ class Adapter:
         if not ARTIFACT.fullmatch(self.artifact) or len(self.artifact) > LONGEST_ARTIFACT:
             raise TokenmillError(
                 f"artifact of adapter {self.name} must be an S3 URI of one archive, such as "
-                f"'s3://bucket/adapters/support.tar.gz', got {self.artifact!r}; pack the adapter's folder "
+                f"'s3://bucket/adapters/support.tar.gz', got {self.artifact!r}, and neither *, ? nor $ may "
+                "stand in it; pack the adapter's folder "
                 "with: tar -czf support.tar.gz -C FOLDER ."
             )
 

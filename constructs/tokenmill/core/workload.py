@@ -240,6 +240,7 @@ class Capacity:
     initial: int
 
     def __post_init__(self) -> None:
+        as_whole(self, "minimum", "maximum", "initial")
         if self.maximum < 1 or not 0 <= self.minimum <= self.initial <= self.maximum:
             raise TokenmillError(
                 f"capacity must satisfy 0 <= minimum <= initial <= maximum and maximum >= 1, "

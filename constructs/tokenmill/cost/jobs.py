@@ -7,7 +7,7 @@ training and batch transform beside hosting, by the same instance types.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tokenmill.cost.assembly import plain_text
 from tokenmill.cost.report import RunCost
@@ -55,7 +55,7 @@ def run_costs(stack: CostStack, prices: PriceList | None = None) -> Iterable[Run
         )
 
 
-def _description(machine: Resource) -> dict[str, object]:
+def _description(machine: Resource) -> dict[str, Any]:
     tags = machine.properties.get("Tags", [])
     if not any(isinstance(tag, dict) and tag.get("Key") == JOB_TAG for tag in tags):
         return {}

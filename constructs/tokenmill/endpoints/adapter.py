@@ -62,7 +62,8 @@ class LlmAdapter(LlmEndpointBase):
         self.component.add_metadata(
             "tokenmill", {"adapter": adapter.name, "model": adapter.base_model, "rank": adapter.rank}
         )
-        self._grant_artifact(base.hosting_role, bucket)
+        if base.makes_role:
+            self._grant_artifact(base.hosting_role, bucket)
         self.component_arn = self.component.ref
         self.component_name = cdk.Fn.select(1, cdk.Fn.split("/", self.component_arn))
         self.endpoint_arn = base.endpoint_arn

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from tokenmill.core._checks import as_whole, as_whole_or_none
 from tokenmill.core.errors import TokenmillError
 from tokenmill.security import actions
 from tokenmill.security.acknowledge import acknowledge, any_resource
@@ -63,6 +64,8 @@ class AsyncDelivery:
     max_concurrent: int | None = None
 
     def __post_init__(self) -> None:
+        as_whole(self, "keep_days")
+        as_whole_or_none(self, "max_concurrent")
         if not 1 <= self.keep_days <= MOST_KEEP_DAYS:
             raise TokenmillError(f"delivery.keep_days is {self.keep_days}; it must be 1 or more")
         if self.max_concurrent is not None and not 1 <= self.max_concurrent <= MOST_CONCURRENT:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import aws_cdk as cdk
 from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
@@ -12,12 +13,12 @@ from aws_cdk import aws_iam as iam
 from tokenmill.core.errors import TokenmillError
 from tokenmill.endpoints.async_delivery import ANSWERS, FAILURES, REQUESTS, AsyncDelivery, AsyncMailbox
 from tokenmill.endpoints.base import SAGEMAKER_NAMESPACE
+from tokenmill.endpoints.endpoint_checks import check_same_region
 from tokenmill.endpoints.update_policy import UpdatePolicy
 from tokenmill.endpoints.variant_endpoint import VariantEndpoint
 from tokenmill.security import actions
 
 if TYPE_CHECKING:
-    import aws_cdk as cdk
     from aws_cdk import aws_sagemaker as sagemaker
     from constructs import Construct
 
@@ -100,6 +101,15 @@ class AsyncEndpoint(VariantEndpoint):
     ) -> None:
         _check(hosting)
         self.delivery = delivery or AsyncDelivery()
+        check_same_region(
+            cdk.Stack.of(scope).region,
+            {
+                "delivery.bucket": self.delivery.bucket,
+                "delivery.encryption_key": self.delivery.encryption_key,
+                "delivery.success_topic": self.delivery.success_topic,
+                "delivery.error_topic": self.delivery.error_topic,
+            },
+        )
         super().__init__(
             scope,
             id,

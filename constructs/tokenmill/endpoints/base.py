@@ -32,8 +32,12 @@ class EndpointBase(Construct):
     endpoint_arn: str
     fewest_copies: int | None = None
     """Copies (or instances of a variant) that are always there; None where that is not known here."""
+    most_copies: int | None = None
+    """Copies (or instances of a variant) that there is room for; None where that is not known here."""
     answers_async: bool | None = False
     """Whether InvokeEndpointAsync reaches it; None where that is not known here."""
+    concurrent_requests: str
+    """SageMaker's name of the metric of requests in flight."""
     known_name: str | None = None
     """The name in metrics where the app itself gives it: an alarm on them then waits for no resource, and may
     guard the very deployment that makes it."""
@@ -173,7 +177,8 @@ class EndpointBase(Construct):
             statistic: "Minimum" or "Maximum".
             period: Ten seconds otherwise, which is how often SageMaker publishes it.
         """
-        raise NotImplementedError
+        often = period or cdk.Duration.seconds(HIGH_RESOLUTION_SECONDS)
+        return self.metric_sagemaker(self.concurrent_requests, statistic=statistic, period=often)
 
     def metric_model_latency(
         self, *, statistic: str = "p95", period: cdk.Duration | None = None, instance_type: str | None = None
@@ -205,16 +210,13 @@ class EndpointBase(Construct):
         """
         return self.metric_sagemaker("Invocation5XXErrors", statistic="Sum", period=period)
 
-    def _concurrent(self, name: str, statistic: str, period: cdk.Duration | None) -> cloudwatch.Metric:
-        often = period or cdk.Duration.seconds(HIGH_RESOLUTION_SECONDS)
-        return self.metric_sagemaker(name, statistic=statistic, period=often)
-
 
 class LlmEndpointBase(EndpointBase):
     """Names, grants and metrics of an inference component on an endpoint."""
 
     component_name: str
     component_arn: str
+    concurrent_requests = "ConcurrentRequestsPerCopy"
 
     @property
     def metric_target(self) -> str:
@@ -241,17 +243,6 @@ class LlmEndpointBase(EndpointBase):
         """The endpoint, and the component that a call names."""
         return [self.endpoint_arn, self.component_arn]
 
-    def metric_concurrent_requests(
-        self, *, statistic: str = "Maximum", period: cdk.Duration | None = None
-    ) -> cloudwatch.Metric:
-        """Return the requests in flight a copy, queued ones included.
-
-        Args:
-            statistic: "Minimum" or "Maximum".
-            period: Ten seconds otherwise, which is how often SageMaker publishes it.
-        """
-        return self._concurrent("ConcurrentRequestsPerCopy", statistic, period)
-
     def metric_no_capacity_failures(self, *, period: cdk.Duration | None = None) -> cloudwatch.Metric:
         """Return the calls that found no copy ("Scale an endpoint to zero instances").
 
@@ -265,6 +256,7 @@ class VariantEndpointBase(EndpointBase):
     """Names, grants and metrics of an endpoint whose only variant serves one model."""
 
     variant_name: str = VARIANT
+    concurrent_requests = "ConcurrentRequestsPerModel"
 
     @property
     def metric_target(self) -> str:
@@ -285,14 +277,3 @@ class VariantEndpointBase(EndpointBase):
     def sagemaker_dimensions(self) -> dict[str, str]:
         """SageMaker publishes a variant's metrics under endpoint and variant."""
         return {"EndpointName": self.metric_target, "VariantName": self.variant_name}
-
-    def metric_concurrent_requests(
-        self, *, statistic: str = "Maximum", period: cdk.Duration | None = None
-    ) -> cloudwatch.Metric:
-        """Return the requests in flight a model, queued ones included.
-
-        Args:
-            statistic: "Minimum" or "Maximum".
-            period: Ten seconds otherwise, which is how often SageMaker publishes it.
-        """
-        return self._concurrent("ConcurrentRequestsPerModel", statistic, period)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 import aws_cdk as cdk
 from constructs import Construct
 
+from tokenmill.core._checks import whole
 from tokenmill.core.errors import TokenmillError
 from tokenmill.endpoints._compilation import (
     MODEL_FOLDER,
@@ -91,7 +92,7 @@ class CompiledModel(Construct):
         hosting: FunctionHosting | None = None,
     ) -> None:
         found = problems(serving, source)
-        if not 10 <= limit_minutes <= LONGEST_MINUTES:
+        if not 10 <= whole("limit_minutes", limit_minutes) <= LONGEST_MINUTES:
             found.append(f"limit_minutes is {limit_minutes}; it must be 10 to {LONGEST_MINUTES}")
         if found:
             raise TokenmillError("\n".join(found))
@@ -239,6 +240,22 @@ class CompiledSource(ModelSource):
                 "model loads from its own region; compile in the endpoint's region"
             )
 
+    def check_stack(self, stack: cdk.Stack) -> None:
+        """Refuse the compiled model's own stack.
+
+        Args:
+            stack: The stack of what serves.
+
+        Raises:
+            TokenmillError: If it is that of the compiled model.
+        """
+        if cdk.Stack.of(self.compiled).node.path == stack.node.path:
+            raise TokenmillError(
+                f"{self.compiled.job_name} and the endpoint that serves it are both in stack "
+                f"{stack.stack_name}; a deployment that misses the compiled model rolls back the state "
+                "machine that would make it, so give CompiledModel and ServingImage a stack of their own"
+            )
+
     def resolve(self, scope: Construct, serving: Serving, region: str) -> ResolvedSource:
         """Return the image and the weights, as the deployment finds them.
 
@@ -246,17 +263,7 @@ class CompiledSource(ModelSource):
             scope: The endpoint or component.
             serving: What it serves.
             region: Its region.
-
-        Raises:
-            TokenmillError: If the endpoint stands in the compiled model's own stack.
         """
-        stack = cdk.Stack.of(scope)
-        if cdk.Stack.of(self.compiled).node.path == stack.node.path:
-            raise TokenmillError(
-                f"{self.compiled.job_name} and the endpoint that serves it are both in stack "
-                f"{stack.stack_name}; a deployment that misses the compiled model rolls back the state "
-                "machine that would make it, so give CompiledModel and ServingImage a stack of their own"
-            )
         found = scope.node.try_find_child(CHECK_ID)
         check = found if isinstance(found, cdk.CustomResource) else self._check(scope)
         repository = self.compiled.serving_image.repository

@@ -10,6 +10,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_sagemaker as sagemaker
 
 from tokenmill.endpoints.base import VARIANT, LlmEndpointBase
+from tokenmill.endpoints.endpoint_checks import check_alarms
 from tokenmill.endpoints.endpoint_config import smallest_shares_mib, start_seconds
 from tokenmill.endpoints.model import Models
 from tokenmill.endpoints.watched import WatchedComponent
@@ -66,6 +67,8 @@ class ServedComponent(LlmEndpointBase):
     capacity: Capacity
     component: sagemaker.CfnInferenceComponent
     hosting_role: iam.IRole
+    makes_role: bool
+    """Whether the role is the library's own; a given one gets no policy."""
     update: UpdatePolicy
     adapters: list[LlmAdapter]
 
@@ -95,6 +98,7 @@ class ServedComponent(LlmEndpointBase):
         Raises:
             TokenmillError: If there are too many, or updates are not rolling.
         """
+        check_alarms(alarms, cdk.Stack.of(self).region)
         self.update = replace(self.update, alarms=(*self.update.alarms, *alarms))
         self.update.check_components(self.capacity)
         self.component.deployment_config = self.update.component_deployment(self.capacity)
@@ -123,6 +127,7 @@ class ServedComponent(LlmEndpointBase):
         self.endpoint_arn = surroundings.endpoint.ref
         self.endpoint_name = surroundings.endpoint.attr_endpoint_name
         self.hosting_role = surroundings.role
+        self.makes_role = surroundings.hosting.role is None
         downtime = surroundings.update.downtime(self.capacity)
         warn(self, [serving for serving, _ in copies], downtime=downtime)
 
@@ -192,7 +197,7 @@ class LlmComponent(ServedComponent):
         super().__init__(scope, id)
         self.serving = serving
         self.capacity = capacity
-        self.fewest_copies = capacity.minimum
+        self.fewest_copies, self.most_copies = capacity.minimum, capacity.maximum
         self.adapters = []
         copies = resolved(self, surroundings.fleet.servings(serving), source)
         self.sources = tuple(found for _, found in copies)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import aws_cdk as cdk
-
+from tokenmill.core._checks import as_whole, plain_folder
 from tokenmill.core.errors import TokenmillError
 from tokenmill.security import actions
 from tokenmill.security.acknowledge import acknowledge_resources
@@ -49,14 +48,15 @@ class DataCapture:
     encryption_key: kms.IKey | None = None
 
     def __post_init__(self) -> None:
+        as_whole(self, "percent")
         if not 0 <= self.percent <= 100:
             raise TokenmillError(f"data_capture.percent is {self.percent}; it must be 0 to 100")
         if self.what not in MODES:
             raise TokenmillError(f"data_capture.what is {self.what!r}; allowed are {', '.join(MODES)}")
-        if cdk.Token.is_unresolved(self.prefix) or self.prefix != self.prefix.strip("/") or not self.prefix:
+        if not plain_folder(self.prefix):
             raise TokenmillError(
                 f"data_capture.prefix is {self.prefix!r}; give a folder's name as text, without a slash at "
-                "either end"
+                "either end, *, ? or $"
             )
 
     @property

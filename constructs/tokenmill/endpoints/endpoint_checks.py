@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 import aws_cdk as cdk
 
 from tokenmill.core.errors import TokenmillError
+from tokenmill.core.instances import instance_type
 from tokenmill.core.regions import WITHOUT_COMPONENTS, WITHOUT_ENDPOINTS
 from tokenmill.endpoints.fleet import RESERVATION
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from aws_cdk import aws_cloudwatch as cloudwatch
+
+    from tokenmill.core.instances import InstanceType
     from tokenmill.core.workload import Capacity
     from tokenmill.endpoints.fleet import Fleet
     from tokenmill.endpoints.hosting import EndpointHosting
@@ -64,7 +68,16 @@ def check_endpoint(
         TokenmillError: In one sentence, with the way out.
     """
     servings = check_pools(serving, fleet)
-    _check_reservation(fleet)
+    _check_reservation(fleet, region)
+    capture = hosting.data_capture
+    check_same_region(
+        region,
+        {
+            "hosting.encryption_key": hosting.encryption_key,
+            "the bucket of data_capture": None if capture is None else capture.bucket,
+            "the key of data_capture": None if capture is None else capture.key,
+        },
+    )
     for item in servings:
         _check_storage(item, fleet, hosting)
         _check_routing(item, fleet)
@@ -90,8 +103,7 @@ def check_pools(serving: Serving, fleet: Fleet) -> tuple[Serving, ...]:
             f"serving the type of a pool, or add InstancePool(instance_type={serving.instance_type!r}, "
             "priority=1)"
         )
-    servings = fleet.servings(serving)
-    vendors = {item.instance_type: item.instance.accelerator.vendor for item in servings}
+    vendors = {name: item.accelerator.vendor for name, item in _pooled(serving, fleet).items()}
     if len(set(vendors.values())) > 1:
         listed = ", ".join(f"{name} ({vendor})" for name, vendor in vendors.items())
         raise TokenmillError(
@@ -99,6 +111,7 @@ def check_pools(serving: Serving, fleet: Fleet) -> tuple[Serving, ...]:
             "one driver, so make an LlmEndpoint for each vendor and give the gateway both, the second to "
             "fall back on"
         )
+    servings = fleet.servings(serving)
     hosts = {item.instance_type: item.serving_image.host_ami for item in servings}
     if len(set(hosts.values())) > 1:
         listed = ", ".join(f"{name} needs {host}" for name, host in hosts.items())
@@ -107,6 +120,53 @@ def check_pools(serving: Serving, fleet: Fleet) -> tuple[Serving, ...]:
             "the same image, or make an endpoint for each"
         )
     return servings
+
+
+def _pooled(serving: Serving, fleet: Fleet) -> dict[str, InstanceType]:
+    """Return the pools' instance types, whatever fits them."""
+    known = {item.instance_type: item for item in (*(pool.serving for pool in fleet.pools), serving) if item}
+    names = [pool.instance_type for pool in fleet.ordered_pools]
+    return {name: known[name].instance if name in known else instance_type(name) for name in names}
+
+
+def check_same_region(region: str, resources: Mapping[str, cdk.IResource | None]) -> None:
+    """Refuse resources that SageMaker would look for in another region than they are in.
+
+    Args:
+        region: The endpoint's region, or a token for it.
+        resources: Resources by what they are called in the sentence.
+
+    Raises:
+        TokenmillError: If one is known to be elsewhere.
+    """
+    for name, resource in resources.items():
+        if resource is not None:
+            _check_home(name, resource.env.region, region)
+
+
+def check_alarms(alarms: Iterable[cloudwatch.IAlarm], region: str) -> None:
+    """Refuse alarms that SageMaker would not find, because it looks for their names in its own region.
+
+    Args:
+        alarms: Alarms that turn a deployment back.
+        region: The endpoint's region, or a token for it.
+
+    Raises:
+        TokenmillError: If one is known to be elsewhere.
+    """
+    for alarm in alarms:
+        arn = alarm.alarm_arn
+        home = alarm.env.region if cdk.Token.is_unresolved(arn) else arn.split(":")[3]
+        _check_home(f"alarm {alarm.alarm_name}", home, region)
+
+
+def _check_home(name: str, home: str, region: str) -> None:
+    if cdk.Token.is_unresolved(home) or cdk.Token.is_unresolved(region) or home == region:
+        return
+    raise TokenmillError(
+        f"{name} is in {home}, but SageMaker serves in {region} and reaches it in its own region only; give "
+        f"one in {region}"
+    )
 
 
 def check_shared_instances(first: Sequence[Serving], added: Sequence[Serving]) -> None:
@@ -182,13 +242,16 @@ def check_variant(capacity: Capacity, fleet: Fleet, *, zero_instances: bool) -> 
         )
 
 
-def _check_reservation(fleet: Fleet) -> None:
+def _check_reservation(fleet: Fleet, region: str) -> None:
     arn = fleet.reservation
-    if arn is not None and not cdk.Token.is_unresolved(arn) and not RESERVATION.fullmatch(arn):
+    if arn is None or cdk.Token.is_unresolved(arn):
+        return
+    if not RESERVATION.fullmatch(arn):
         raise TokenmillError(
             f"reservation is {arn!r}; give the ARN of an ML capacity reservation, such as "
             "'arn:aws:sagemaker:us-east-1:123456789012:training-plan/name'"
         )
+    _check_home("the reservation", arn.split(":")[3], region)
 
 
 def _check_storage(serving: Serving, fleet: Fleet, hosting: EndpointHosting) -> None:

@@ -141,19 +141,20 @@ def variant(
 
 
 def excluded(
-    update: UpdatePolicy, *, capture: bool, fixed: bool = False
+    update: UpdatePolicy, *, fixed: bool = False
 ) -> list[sagemaker.CfnEndpoint.VariantPropertyProperty] | None:
-    """Return what an update does not keep: "VariantProperty" (Amazon SageMaker API Reference).
+    """Return what an update does not keep.
+
+    DataCaptureConfig is never among it: "VariantProperty" (Amazon SageMaker API Reference) lists it as not
+    currently supported.
 
     Args:
         update: Whether it keeps anything.
-        capture: Whether calls are captured, which then follows the configuration.
         fixed: Whether the variant's instances never scale, so that their count follows the configuration.
     """
-    names = [*(["DataCaptureConfig"] if capture else []), *(["DesiredInstanceCount"] if fixed else [])]
-    if not update.keep_copies or not names:
+    if not update.keep_copies or not fixed:
         return None
-    return [sagemaker.CfnEndpoint.VariantPropertyProperty(variant_property_type=name) for name in names]
+    return [sagemaker.CfnEndpoint.VariantPropertyProperty(variant_property_type="DesiredInstanceCount")]
 
 
 def metrics(hosting: EndpointHosting) -> sagemaker.CfnEndpointConfig.MetricsConfigProperty:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
+from tokenmill.core._checks import as_whole, as_whole_or_none, of_kind, text
 from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class InstancePool:
     serving: Serving | None = None
 
     def __post_init__(self) -> None:
+        text("instance_type of a pool", self.instance_type)
+        as_whole(self, "priority")
         if not 1 <= self.priority <= LARGEST_PRIORITY:
             raise TokenmillError(
                 f"priority of {self.instance_type} is {self.priority}; it must be 1 to {LARGEST_PRIORITY}"
@@ -68,6 +71,7 @@ class Routing:
     concurrency_threshold: int | None = None
 
     def __post_init__(self) -> None:
+        as_whole_or_none(self, "prefix_length", "concurrency_threshold")
         strategies = ("LEAST_OUTSTANDING_REQUESTS", "RANDOM", "PREFIX_AWARE")
         if self.strategy not in strategies:
             raise TokenmillError(f"routing is {self.strategy!r}; allowed are {', '.join(strategies)}")
@@ -131,6 +135,7 @@ class Scheduling:
     zone_imbalance: int
 
     def __post_init__(self) -> None:
+        as_whole(self, "zone_imbalance")
         if self.placement not in PLACEMENTS:
             raise TokenmillError(f"placement is {self.placement!r}; allowed are {', '.join(PLACEMENTS)}")
         if not 0 <= self.zone_imbalance <= LARGEST_IMBALANCE:
@@ -180,6 +185,7 @@ class InstanceScaling:
     provision_timeout_seconds: int | None = None
 
     def __post_init__(self) -> None:
+        as_whole_or_none(self, "largest_step", "cooldown_minutes", "provision_timeout_seconds")
         if self.scale_in is not None and self.scale_in not in SCALE_IN_STRATEGIES:
             raise TokenmillError(
                 f"scale_in is {self.scale_in!r}; allowed are {', '.join(SCALE_IN_STRATEGIES)}"
@@ -229,6 +235,15 @@ class Fleet:
     instances: InstanceScaling = field(default_factory=InstanceScaling)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.pools, list | tuple) or any(
+            not isinstance(pool, InstancePool) for pool in self.pools
+        ):
+            raise TokenmillError(
+                f"pools is {self.pools!r:.80}; give a tuple of InstancePool(instance_type=..., priority=...)"
+            )
+        object.__setattr__(self, "pools", tuple(self.pools))
+        of_kind(self, "data_cache", bool)
+        as_whole_or_none(self, "volume_gib")
         if len(self.pools) > LARGEST_PRIORITY:
             raise TokenmillError(f"pools has {len(self.pools)} instance types; SageMaker takes 1 to 5")
         _refuse_twice("priority", [str(pool.priority) for pool in self.pools])

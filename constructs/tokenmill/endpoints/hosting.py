@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tokenmill.core._checks import as_whole, of_kind
 from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class EndpointHosting:
     functions: FunctionHosting | None = None
 
     def __post_init__(self) -> None:
+        of_kind(self, "isolated", bool)
+        as_whole(self, "metric_seconds")
         if self.metric_seconds not in METRIC_SECONDS:
             allowed = ", ".join(str(seconds) for seconds in METRIC_SECONDS)
             raise TokenmillError(f"metric_seconds is {self.metric_seconds}; allowed are {allowed}")

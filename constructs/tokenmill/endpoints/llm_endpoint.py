@@ -18,6 +18,7 @@ from tokenmill.endpoints.component import (
     resolved,
 )
 from tokenmill.endpoints.endpoint_checks import (
+    check_alarms,
     check_components,
     check_endpoint,
     check_region,
@@ -25,7 +26,6 @@ from tokenmill.endpoints.endpoint_checks import (
 )
 from tokenmill.endpoints.endpoint_config import (
     config_network,
-    excluded,
     metrics,
     most_instances,
     packed_instances,
@@ -95,10 +95,12 @@ class LlmEndpoint(ServedComponent):
         check_endpoint(serving, fleet=fleet, hosting=hosting, source=source, region=region)
         check_components(capacity)
         update.check_components(capacity)
+        check_alarms(update.alarms, region)
+        source.check_stack(cdk.Stack.of(scope))
         super().__init__(scope, id)
         self.serving = serving
         self.capacity = capacity
-        self.fewest_copies = capacity.minimum
+        self.fewest_copies, self.most_copies = capacity.minimum, capacity.maximum
         self.components: list[LlmComponent] = []
         self.adapters = []
         copies = resolved(self, fleet.servings(serving), source)
@@ -248,6 +250,8 @@ class LlmEndpoint(ServedComponent):
         check_endpoint(serving, fleet=self._fleet, hosting=self._hosting, source=source, region=region)
         check_components(capacity)
         update.check_components(capacity)
+        check_alarms(update.alarms, region)
+        source.check_stack(cdk.Stack.of(self))
         added = LlmComponent(self, id, serving=serving, capacity=capacity, source=source, surroundings=shared)
         self.components.append(added)
         if self._hosting.role is None:
@@ -281,7 +285,6 @@ class LlmEndpoint(ServedComponent):
             endpoint_config_name=self.endpoint_config.attr_endpoint_config_name,
             # Another configuration must not take a grown fleet back to InitialInstanceCount.
             retain_all_variant_properties=True if self.update.keep_copies else None,
-            exclude_retained_variant_properties=excluded(self.update, capture=capture is not None),
         )
         return Surroundings(
             endpoint=self.endpoint,

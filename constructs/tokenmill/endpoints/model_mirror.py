@@ -11,7 +11,7 @@ from constructs import Construct
 
 from tokenmill.core.errors import TokenmillError
 from tokenmill.endpoints.build_run import LONGEST_MINUTES, BuildJob, BuildRun
-from tokenmill.endpoints.model_source import ModelSource
+from tokenmill.endpoints.model_source import ModelSource, refuse_plain_token
 from tokenmill.security import FunctionHosting, actions
 from tokenmill.security.acknowledge import acknowledge_resources
 from tokenmill.security.bucket import private_bucket
@@ -85,6 +85,7 @@ class ModelMirror(Construct):
         encryption_key: kms.IKey | None = None,
         hosting: FunctionHosting | None = None,
     ) -> None:
+        refuse_plain_token(token)
         problems = _problems(model, revision, licence)
         if problems:
             raise TokenmillError("\n".join(problems))
@@ -190,6 +191,8 @@ def _problems(model: str, revision: str, licence: str) -> list[str]:
     for name, value in (("model", model), ("revision", revision), ("licence", licence)):
         if cdk.Token.is_unresolved(value):
             found.append(f"{name} is a token; give its value as text")
+        elif not isinstance(value, str):
+            found.append(f"{name} is {value!r:.80}; give it as text")
     if found:
         return found
     if not MODEL.fullmatch(model):

@@ -125,7 +125,10 @@ class ModelSource:
         Raises:
             TokenmillError: If the revision is empty or a token of CDK.
         """
-        if revision is not None and (cdk.Token.is_unresolved(revision) or not revision.strip()):
+        refuse_plain_token(token)
+        if revision is not None and (
+            not isinstance(revision, str) or cdk.Token.is_unresolved(revision) or not revision.strip()
+        ):
             raise TokenmillError(
                 f"revision is {revision!r}; give a commit, branch or tag as text, or leave it out"
             )
@@ -151,6 +154,11 @@ class ModelSource:
         Raises:
             TokenmillError: If the prefix is no folder.
         """
+        if isinstance(bucket, str):
+            raise TokenmillError(
+                f"bucket is {bucket!r}, a text; give the bucket itself, such as "
+                "s3.Bucket.from_bucket_name(self, 'Weights', ...)"
+            )
         return cls(
             bucket=bucket,
             prefix=_checked_prefix(prefix),
@@ -169,9 +177,14 @@ class ModelSource:
         Raises:
             TokenmillError: If the path is not absolute.
         """
-        if cdk.Token.is_unresolved(path) or not path.startswith("/"):
+        if cdk.Token.is_unresolved(path) or not isinstance(path, str) or not path.startswith("/"):
             raise TokenmillError(
                 f"path is {path!r}; give an absolute folder of the image, such as '/opt/model'"
+            )
+        if not isinstance(image, PrivateImage):
+            raise TokenmillError(
+                f"image is {image!r:.80}; give the PrivateImage(repository=..., tag_or_digest=...) that holds "
+                "the weights"
             )
         return cls(path=path, image=image)
 
@@ -207,6 +220,13 @@ class ModelSource:
         ]
         if found:
             raise TokenmillError("\n".join(found))
+
+    def check_stack(self, stack: cdk.Stack) -> None:
+        """Refuse a stack that the source cannot be in, before any resource exists; most may be in any.
+
+        Args:
+            stack: The stack of what serves.
+        """
 
     def resolve(self, scope: Construct, serving: Serving, region: str) -> ResolvedSource:
         """Return what the endpoint's resources need.
@@ -344,6 +364,22 @@ class ModelSource:
         ]
 
 
+def refuse_plain_token(token: object) -> None:
+    """Refuse a Hub token as text, which would stand in the template; the sentence does not repeat it.
+
+    Args:
+        token: What was given as a secret.
+
+    Raises:
+        TokenmillError: If it is a text.
+    """
+    if isinstance(token, str):
+        raise TokenmillError(
+            "token is a text, which would stand in the template for everybody to read; put it into Secrets "
+            "Manager and give the secret, such as secretsmanager.Secret.from_secret_name_v2(self, 'Hub', ...)"
+        )
+
+
 def _checked_prefix(prefix: str) -> str:
     if cdk.Token.is_unresolved(prefix):
         raise TokenmillError("prefix is a token; give the folder's name as text, such as 'models/qwen3-8b/'")
@@ -356,5 +392,11 @@ def _checked_prefix(prefix: str) -> str:
         raise TokenmillError(
             f"prefix is {prefix!r}; give a folder inside the bucket with a slash at its end and none before, "
             "such as 'models/qwen3-8b/'"
+        )
+    if "//" in prefix or any(sign in prefix for sign in "*?$"):
+        # A policy reads * and ? as any characters and $ as a variable, and // is a folder without a name.
+        raise TokenmillError(
+            f"prefix is {prefix!r}; give one folder by its name, without *, ?, $ or //, such as "
+            "'models/qwen3-8b/'"
         )
     return prefix

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from tokenmill.core.errors import TokenmillError
+
 if TYPE_CHECKING:
     from aws_cdk import aws_ec2 as ec2
 
@@ -20,17 +22,22 @@ class EndpointNetwork:
         security_group_ids: 1 to 5 security groups.
 
     Raises:
-        ValueError: If there are too few or too many ("VpcConfig", Amazon SageMaker API Reference).
+        TokenmillError: If there are too few or too many ("VpcConfig", Amazon SageMaker API Reference).
     """
 
     subnet_ids: tuple[str, ...]
     security_group_ids: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        for name in ("subnet_ids", "security_group_ids"):
+            given = getattr(self, name)
+            if not isinstance(given, list | tuple) or any(not isinstance(item, str) for item in given):
+                raise TokenmillError(f"{name} is {given!r:.80}; give a tuple of ids, such as ('subnet-1',)")
+            object.__setattr__(self, name, tuple(given))
         if not 1 <= len(self.subnet_ids) <= 16:
-            raise ValueError(f"subnet_ids has {len(self.subnet_ids)}; give 1 to 16 subnets")
+            raise TokenmillError(f"subnet_ids has {len(self.subnet_ids)}; give 1 to 16 subnets")
         if not 1 <= len(self.security_group_ids) <= 5:
-            raise ValueError(
+            raise TokenmillError(
                 f"security_group_ids has {len(self.security_group_ids)}; give 1 to 5 security groups"
             )
 

@@ -11,6 +11,7 @@ from tokenmill.core.engine_options import EngineOptions
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.images import host_images, image, image_of, startable_image
 from tokenmill.core.instances import instance_type
+from tokenmill.core.model_catalog import known_model
 from tokenmill.core.workload import Parallelism
 from tokenmill.endpoints.serving_checks import (
     engine_problems,
@@ -20,6 +21,7 @@ from tokenmill.endpoints.serving_checks import (
     shape_problems,
     token_problems,
 )
+from tokenmill.endpoints.serving_fields import field_problems
 from tokenmill.planner.engines import environment, expert_degree
 
 if TYPE_CHECKING:
@@ -48,8 +50,8 @@ class Serving:
         environment: Further variables for the container; they win over the derived ones.
         engine: Timing of a copy, for the local cloud; a documented default there otherwise.
         plan_hash: The plan that this comes from, for the template's metadata.
-        spec: Size and shape of the model, which the split and the memory are checked against; no such check
-            without it.
+        spec: Size and shape of the model, which the split and the memory are checked against; that of the
+            model catalog otherwise, and no such check for a model that the catalog does not know.
         options: How the engine runs.
         unlisted: What the instance type is, where the catalog does not know it or knows it wrongly; it is
             warned of.
@@ -75,7 +77,9 @@ class Serving:
     unlisted: UnlistedInstance | None = None
 
     def __post_init__(self) -> None:
-        problems = token_problems(self) or number_problems(self) or self._problems()
+        problems = (
+            token_problems(self) or field_problems(self) or number_problems(self) or self._problems()
+        )
         if problems:
             raise TokenmillError("\n".join(problems))
 
@@ -196,5 +200,5 @@ class Serving:
         problems = [*shape_problems(self), *image_problems(self)]
         if problems:
             return problems
-        problems = engine_problems(self)
-        return problems + model_problems(self, self.spec) if self.spec is not None else problems
+        problems, shape = engine_problems(self), self.spec or known_model(self.model)
+        return problems if shape is None else problems + model_problems(self, shape)

@@ -10,6 +10,7 @@ from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from tokenmill.core._checks import whole
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.images import CatalogImage, image
 from tokenmill.endpoints.build_run import BuildJob, BuildRun
@@ -70,7 +71,7 @@ class ServingImage(Construct):
         hosting: FunctionHosting | None = None,
     ) -> None:
         self.base = _base(base)
-        if not 2 <= keep_images <= MOST_IMAGES:
+        if not 2 <= whole("keep_images", keep_images) <= MOST_IMAGES:
             raise TokenmillError(
                 f"keep_images is {keep_images}; it must be 2 to {MOST_IMAGES}, so that the image before an "
                 "update is there to roll back to"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tokenmill.core._checks import as_whole, known
 from tokenmill.core.errors import TokenmillError
 
 LONGEST_PROMPT = 1000
@@ -33,6 +34,8 @@ class SmokeTest:
     wait_seconds: int = 300
 
     def __post_init__(self) -> None:
+        known("prompt", self.prompt)
+        as_whole(self, "max_tokens", "wait_seconds")
         if self.prompt is not None and not 1 <= len(self.prompt) <= LONGEST_PROMPT:
             raise TokenmillError(
                 f"prompt has {len(self.prompt)} characters; give 1 to {LONGEST_PROMPT}, or None"

@@ -57,6 +57,12 @@ class UpdatePolicy:
     check: SmokeTest | None = field(default_factory=SmokeTest)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.alarms, list | tuple) or any(isinstance(item, str) for item in self.alarms):
+            raise TokenmillError(
+                f"alarms is {self.alarms!r:.80}; give a tuple of CloudWatch alarms, such as (alarm,)"
+            )
+        # SageMaker takes each name once.
+        object.__setattr__(self, "alarms", tuple(dict.fromkeys(self.alarms)))
         if len(self.alarms) > MOST_ALARMS:
             raise TokenmillError(
                 f"alarms has {len(self.alarms)}; SageMaker watches at most {MOST_ALARMS}, so combine some in "
@@ -339,11 +345,16 @@ def _times(
 def _seconds(name: str, duration: cdk.Duration | None, default: int) -> int:
     if duration is None:
         return default
+    if not hasattr(duration, "is_unresolved"):
+        raise TokenmillError(f"{name} is {duration!r:.80}; give a Duration, such as Duration.minutes(2)")
     if duration.is_unresolved():
         raise TokenmillError(
             f"{name} is a token, whose value only the deployment knows; give a Duration of a number"
         )
-    return int(duration.to_seconds())
+    seconds = duration.to_milliseconds() / 1000
+    if seconds != int(seconds):
+        raise TokenmillError(f"{name} is {seconds} s; give whole seconds")
+    return int(seconds)
 
 
 def _refuse(problem: str | None) -> None:

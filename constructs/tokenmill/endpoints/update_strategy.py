@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from aws_cdk import aws_sagemaker as sagemaker
 
+from tokenmill.core._checks import as_whole_or_none
 from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Share:
     count: int | None = None
 
     def __post_init__(self) -> None:
+        as_whole_or_none(self, "percent", "count")
         if (self.percent is None) == (self.count is None):
             raise TokenmillError(
                 f"a share has percent {self.percent} and count {self.count}; give exactly one of them"

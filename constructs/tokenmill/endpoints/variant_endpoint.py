@@ -19,7 +19,12 @@ from tokenmill.endpoints.deployment import (
     replaceable_endpoint_name,
     replaceable_names,
 )
-from tokenmill.endpoints.endpoint_checks import check_endpoint, check_region, check_variant
+from tokenmill.endpoints.endpoint_checks import (
+    check_alarms,
+    check_endpoint,
+    check_region,
+    check_variant,
+)
 from tokenmill.endpoints.endpoint_config import excluded, metrics, variant
 from tokenmill.endpoints.fleet import Fleet
 from tokenmill.endpoints.hosting import EndpointHosting
@@ -82,10 +87,12 @@ class VariantEndpoint(VariantEndpointBase):
         check_endpoint(serving, fleet=fleet, hosting=hosting, source=source, region=region)
         check_variant(capacity, fleet, zero_instances=self.ZERO_INSTANCES)
         update.check_variant(capacity)
+        check_alarms(update.alarms, region)
+        source.check_stack(cdk.Stack.of(scope))
         super().__init__(scope, id)
         self.serving = serving
         self.capacity = capacity
-        self.fewest_copies = capacity.minimum
+        self.fewest_copies, self.most_copies = capacity.minimum, capacity.maximum
         self._hosting, self._fleet, self.update = hosting, fleet, update
         copies = resolved(self, fleet.servings(serving), source)
         self.role = self._role(source, [found for _, found in copies])
@@ -141,6 +148,7 @@ class VariantEndpoint(VariantEndpointBase):
         Raises:
             TokenmillError: If there are too many.
         """
+        check_alarms(alarms, cdk.Stack.of(self).region)
         self.update = replace(self.update, alarms=(*self.update.alarms, *alarms))
         self.endpoint.deployment_config = self.update.endpoint_deployment(self.capacity)
 
@@ -196,9 +204,7 @@ class VariantEndpoint(VariantEndpointBase):
             deployment_config=update.endpoint_deployment(self.capacity),
             retain_all_variant_properties=True if update.keep_copies else None,
             exclude_retained_variant_properties=excluded(
-                update,
-                capture=hosting.data_capture is not None,
-                fixed=self.capacity.minimum == self.capacity.maximum,
+                update, fixed=self.capacity.minimum == self.capacity.maximum
             ),
         )
         if self.deployment is not None and hold is not None:

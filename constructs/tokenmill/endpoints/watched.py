@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 REFERENCES = ("Ref", "Fn::GetAtt", "Fn::ImportValue")
 # Copies follow the live ones, so a change of them is none of the template's.
 COUNTS = ("RuntimeConfig", "InitialInstanceCount")
+DYNAMIC_REFERENCE = "{{resolve:"
 
 
 class WatchedComponent(sagemaker.CfnInferenceComponent):
@@ -141,14 +142,27 @@ def asked_of(component: cdk.CfnResource) -> list[dict[str, Any]]:
 
 def _asked(specification: Mapping[str, Any]) -> dict[str, Any]:
     container = specification.get("Container", {})
+    needs = specification.get("ComputeResourceRequirements", {})
     found = {
         "instance_type": specification.get("InstanceType"),
         "image": container.get("Image"),
         "artifact": container.get("ArtifactUrl"),
         "model": specification.get("ModelName"),
         "base": specification.get("BaseInferenceComponentName"),
+        "environment": _plain(container.get("Environment", {})) or None,
+        "accelerators": needs.get("NumberOfAcceleratorDevicesRequired"),
+        "memory_mib": needs.get("MinMemoryRequiredInMb"),
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _plain(environment: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables that are no secret's: the others would stand resolved in the function's event."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if isinstance(value, str) and DYNAMIC_REFERENCE not in value
+    }
 
 
 def _rendered(resource: cdk.CfnResource) -> dict[str, Any]:

@@ -15,9 +15,11 @@ from botocore.model import ListShape, MapShape, StructureShape
 from botocore.validate import ParamValidator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from botocore.model import OperationModel, ServiceModel, Shape
+
+    Operation = Callable[["Scope", "Params"], "Params"]
 
 Params = dict[str, Any]
 
@@ -128,6 +130,22 @@ class ServiceShapes:
 
     def _operation(self, name: str) -> OperationModel:
         return self.model.operation_model(name)
+
+
+def modelled(service: str, operations: Mapping[str, Operation], name: str) -> Operation:
+    """Return what runs an operation.
+
+    Args:
+        service: What people call the service, for messages.
+        operations: The operations of its model, by name.
+        name: The operation's name.
+
+    Raises:
+        AwsError: The service is modelled without it.
+    """
+    if name not in operations:
+        raise AwsError("UnknownOperationException", f"{service} {name} is not modelled by the local cloud")
+    return operations[name]
 
 
 def dispatch(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from tokenmill.planner.timing import (
     TYPICAL_SEQUENCES,
     paged_engine,
     peak_token_ms,
+    six_digits,
     static_engine,
     uncertainty,
 )
@@ -205,15 +205,11 @@ def _rounded(engine: EngineTiming) -> EngineTiming:
     """Six significant digits, so that plan files do not change with the last bit of an arithmetic."""
     return replace(
         engine,
-        step_base_ms=_digits(engine.step_base_ms),
-        step_per_sequence_ms=_digits(engine.step_per_sequence_ms),
-        step_per_kv_token_ms=_digits(engine.step_per_kv_token_ms),
-        step_experts_ms=_digits(engine.step_experts_ms),
-        expert_share=_digits(engine.expert_share),
-        prefill_base_ms=_digits(engine.prefill_base_ms),
-        prefill_per_token_ms=_digits(engine.prefill_per_token_ms),
+        step_base_ms=six_digits(engine.step_base_ms),
+        step_per_sequence_ms=six_digits(engine.step_per_sequence_ms),
+        step_per_kv_token_ms=six_digits(engine.step_per_kv_token_ms),
+        step_experts_ms=six_digits(engine.step_experts_ms),
+        expert_share=six_digits(engine.expert_share),
+        prefill_base_ms=six_digits(engine.prefill_base_ms),
+        prefill_per_token_ms=six_digits(engine.prefill_per_token_ms),
     )
-
-
-def _digits(value: float) -> float:
-    return 0.0 if value == 0 else round(value, 5 - math.floor(math.log10(abs(value))))

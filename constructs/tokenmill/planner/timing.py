@@ -133,11 +133,11 @@ def static_engine(
     least, most = neuron.prefill_ms(token, fits.neuron_prefill), neuron.prefill_ms(whole, fits.neuron_prefill)
     per_token = (most - least) / max(1, context_tokens - 1)
     return EngineTiming(
-        step_base_ms=_digits(neuron.decode_ms(whole, fits.neuron_decode)),
+        step_base_ms=six_digits(neuron.decode_ms(whole, fits.neuron_decode)),
         step_per_sequence_ms=0.0,
         step_per_kv_token_ms=0.0,
-        prefill_base_ms=_digits(max(0.0, least - per_token)),
-        prefill_per_token_ms=_digits(per_token),
+        prefill_base_ms=six_digits(max(0.0, least - per_token)),
+        prefill_per_token_ms=six_digits(per_token),
         prefill_buckets=(context_tokens,),
         max_sequences=sequences,
         kv_capacity_tokens=sequences * context_tokens,
@@ -168,16 +168,16 @@ def paged_engine(
     touched = 1 - (1 - step.expert_share) ** sequences
     full = step.base_ms + step.sequence_ms * sequences + step.experts_ms * touched
     return EngineTiming(
-        step_base_ms=_digits(step.base_ms),
-        step_per_sequence_ms=_digits(step.sequence_ms + max(0.0, fastest - full / sequences)),
-        step_per_kv_token_ms=_digits(step.byte_ms * model.kv_bytes(context_tokens) / context_tokens),
-        prefill_base_ms=_digits(max(0.0, least - per_token)),
-        prefill_per_token_ms=_digits(max(per_token, fastest)),
+        step_base_ms=six_digits(step.base_ms),
+        step_per_sequence_ms=six_digits(step.sequence_ms + max(0.0, fastest - full / sequences)),
+        step_per_kv_token_ms=six_digits(step.byte_ms * model.kv_bytes(context_tokens) / context_tokens),
+        prefill_base_ms=six_digits(max(0.0, least - per_token)),
+        prefill_per_token_ms=six_digits(max(per_token, fastest)),
         prefill_buckets=(),
         max_sequences=sequences,
         kv_capacity_tokens=kv_room_tokens(model, accelerator, tensor),
-        step_experts_ms=_digits(step.experts_ms),
-        expert_share=_digits(step.expert_share) if model.experts else 0.0,
+        step_experts_ms=six_digits(step.experts_ms),
+        expert_share=six_digits(step.expert_share) if model.experts else 0.0,
     )
 
 
@@ -222,8 +222,12 @@ def _loaded(
     return gpu_deployment(model, accelerator, split, load)
 
 
-def _digits(value: float) -> float:
-    """Six significant digits, so that plan files do not change with the last bit of an arithmetic."""
+def six_digits(value: float) -> float:
+    """Return six significant digits, so that plan files do not change with an arithmetic's last bit.
+
+    Args:
+        value: Any number.
+    """
     if value == 0:
         return 0.0
     return round(value, 5 - math.floor(math.log10(abs(value))))

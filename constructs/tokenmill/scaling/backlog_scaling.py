@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aws_cdk import aws_applicationautoscaling as autoscaling
-from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
+from tokenmill.core._checks import as_whole, numeric
 from tokenmill.core.errors import TokenmillError
 from tokenmill.endpoints.async_endpoint import (
     BACKLOG_PER_INSTANCE,
@@ -17,15 +17,17 @@ from tokenmill.endpoints.async_endpoint import (
     WITHOUT_CAPACITY,
 )
 from tokenmill.endpoints.base import SAGEMAKER_NAMESPACE
+from tokenmill.scaling._one_more import PERIOD_SECONDS, first_of, one_more
 
 if TYPE_CHECKING:
+    from aws_cdk import aws_cloudwatch as cloudwatch
+
     from tokenmill.core.workload import Capacity
     from tokenmill.endpoints.async_endpoint import AsyncEndpoint
 
 # One batch that is being answered and one that waits for it.
 BATCHES_AN_INSTANCE = 2
 MOST_START_SECONDS = 3600
-PERIOD_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,9 @@ class BacklogPolicy:
 
     def __post_init__(self) -> None:
         wanted = self.requests_per_instance
+        if wanted is not None:
+            numeric(self, "requests_per_instance")
+        as_whole(self, "scale_out_cooldown_seconds", "scale_in_cooldown_seconds", "start_seconds")
         if wanted is not None and not (math.isfinite(wanted) and wanted > 0):
             raise TokenmillError(f"requests_per_instance is {wanted}; it must be above 0")
         for name in ("scale_out_cooldown_seconds", "scale_in_cooldown_seconds"):
@@ -78,6 +83,9 @@ class BacklogScaling(Construct):
         endpoint: The endpoint.
         capacity: Fewest and most instances; the endpoint's own otherwise.
         policy: When instances are added and removed.
+
+    Raises:
+        TokenmillError: If the endpoint answers at once, or has no room for so many.
     """
 
     def __init__(
@@ -89,9 +97,10 @@ class BacklogScaling(Construct):
         capacity: Capacity | None = None,
         policy: BacklogPolicy | None = None,
     ) -> None:
+        capacity = capacity or endpoint.capacity
+        _check(endpoint, capacity)
         super().__init__(scope, id)
         self.policy = policy or BacklogPolicy()
-        capacity = capacity or endpoint.capacity
         name = endpoint.endpoint_name
         self.target = autoscaling.CfnScalableTarget(
             self,
@@ -107,8 +116,16 @@ class BacklogScaling(Construct):
         self.wake_up_policy: autoscaling.CfnScalingPolicy | None = None
         self.wake_up_alarm: cloudwatch.CfnAlarm | None = None
         if capacity.minimum == 0:
-            self.wake_up_policy = self._wake_up()
-            self.wake_up_alarm = self._alarm(name, self.wake_up_policy)
+            start = self.policy.start_seconds
+            self.wake_up_policy = one_more(self, "WakeUp", target=self.target, start_seconds=start)
+            self.wake_up_alarm = first_of(
+                self,
+                "WakeUpAlarm",
+                metric=(SAGEMAKER_NAMESPACE, WITHOUT_CAPACITY, "Maximum"),
+                dimensions={ENDPOINT_DIMENSION: name},
+                description="Requests wait and there is no instance; one is being started",
+                policy=self.wake_up_policy,
+            )
 
     def _backlog(self, endpoint_name: str, wanted: float) -> autoscaling.CfnScalingPolicy:
         cfn = autoscaling.CfnScalingPolicy
@@ -131,39 +148,15 @@ class BacklogScaling(Construct):
             ),
         )
 
-    def _wake_up(self) -> autoscaling.CfnScalingPolicy:
-        cfn = autoscaling.CfnScalingPolicy
-        return cfn(
-            self,
-            "WakeUp",
-            policy_name="WakeUp",
-            policy_type="StepScaling",
-            scaling_target_id=self.target.ref,
-            step_scaling_policy_configuration=cfn.StepScalingPolicyConfigurationProperty(
-                # An exact count would take instances away again that target tracking has asked for.
-                adjustment_type="ChangeInCapacity",
-                cooldown=self.policy.start_seconds,
-                metric_aggregation_type="Maximum",
-                step_adjustments=[
-                    cfn.StepAdjustmentProperty(metric_interval_lower_bound=0, scaling_adjustment=1)
-                ],
-            ),
-        )
 
-    def _alarm(self, endpoint_name: str, policy: autoscaling.CfnScalingPolicy) -> cloudwatch.CfnAlarm:
-        return cloudwatch.CfnAlarm(
-            self,
-            "WakeUpAlarm",
-            alarm_description="Requests wait and there is no instance; one is being started",
-            namespace=SAGEMAKER_NAMESPACE,
-            metric_name=WITHOUT_CAPACITY,
-            dimensions=[cloudwatch.CfnAlarm.DimensionProperty(name=ENDPOINT_DIMENSION, value=endpoint_name)],
-            statistic="Maximum",
-            period=PERIOD_SECONDS,
-            evaluation_periods=1,
-            datapoints_to_alarm=1,
-            threshold=1,
-            comparison_operator="GreaterThanOrEqualToThreshold",
-            treat_missing_data="notBreaching",
-            alarm_actions=[policy.ref],
+def _check(endpoint: AsyncEndpoint, capacity: Capacity) -> None:
+    if endpoint.answers_async is not True:
+        raise TokenmillError(
+            f"endpoint {endpoint.node.path} answers at once and has no backlog; use TokenScaling"
+        )
+    most = endpoint.most_copies
+    if most is not None and capacity.maximum > most:
+        raise TokenmillError(
+            f"capacity.maximum is {capacity.maximum}, but the endpoint has {most} at the most, to which a "
+            "deployment would take it back; give both the same capacity"
         )

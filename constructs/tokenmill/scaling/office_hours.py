@@ -6,11 +6,13 @@ import re
 import zoneinfo
 from dataclasses import dataclass
 
+from tokenmill.core._checks import as_whole, text
 from tokenmill.core.errors import TokenmillError
 
 _TIME = re.compile(r"^([01]\d|2[0-3]):([0-5]\d)$")
 _DAY_NAMES = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
-_DAYS = re.compile(rf"^({'|'.join(_DAY_NAMES)})([-,]({'|'.join(_DAY_NAMES)}))*$")
+_DAY = "|".join(_DAY_NAMES)
+_DAYS = re.compile(rf"(?:{_DAY})(?:-(?:{_DAY}))?(?:,(?:{_DAY})(?:-(?:{_DAY}))?)*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,9 @@ class OfficeHours:
     copies: int = 1
 
     def __post_init__(self) -> None:
+        for name in ("start", "end", "days", "timezone"):
+            text(name, getattr(self, name))
+        as_whole(self, "copies")
         for name, value in (("start", self.start), ("end", self.end)):
             if not _TIME.match(value):
                 raise TokenmillError(f"{name} is {value!r}; give a time from '00:00' to '23:59'")
@@ -43,7 +48,7 @@ class OfficeHours:
                 f"end is {self.end!r}, which is not after start {self.start!r}; hours end on the day that "
                 "they start, so give a later end"
             )
-        if not _DAYS.match(self.days):
+        if not _DAYS.fullmatch(self.days):
             raise TokenmillError(
                 f"days is {self.days!r}; give {', '.join(_DAY_NAMES)} joined by '-' or ',', such as 'MON-FRI'"
             )

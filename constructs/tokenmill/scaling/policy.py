@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from tokenmill.core._checks import as_whole, numeric
 from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class TokenScalingPolicy:
     scale_in_cooldown_seconds: int = 300
 
     def __post_init__(self) -> None:
+        numeric(self, "target_utilization_percent", "concurrent_requests_per_copy")
+        as_whole(self, "scale_out_cooldown_seconds", "scale_in_cooldown_seconds")
         if not 0 < self.target_utilization_percent <= 100:
             raise TokenmillError(
                 f"target_utilization_percent is {self.target_utilization_percent}; it must be above "

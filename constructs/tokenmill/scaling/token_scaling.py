@@ -161,7 +161,7 @@ def _check(endpoint: EndpointBase, capacity: Capacity, hours: OfficeHours | None
             "endpoint is asynchronous, where SageMaker publishes no concurrent requests and no gateway "
             "counts tokens; use BacklogScaling"
         )
-    if capacity.minimum == 0 and endpoint.scalable_dimension == INSTANCES_DIMENSION:
+    if endpoint.scalable_dimension == INSTANCES_DIMENSION and capacity.minimum == 0:
         raise TokenmillError(
             "capacity.minimum is 0, but only an endpoint of inference components can be without instances; "
             "give 1 or more, or use LlmEndpoint instead of VariantEndpoint"
@@ -171,6 +171,12 @@ def _check(endpoint: EndpointBase, capacity: Capacity, hours: OfficeHours | None
         raise TokenmillError(
             f"capacity.minimum is 0, but the endpoint keeps the instances of {fewest}; give the endpoint the "
             "same capacity, so that its instances may go too"
+        )
+    most = endpoint.most_copies
+    if most is not None and capacity.maximum > most:
+        raise TokenmillError(
+            f"capacity.maximum is {capacity.maximum}, but the endpoint has room for {most} at the most; give "
+            "the endpoint the same capacity, so that there may be instances for them"
         )
     if hours is None:
         return

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import aws_applicationautoscaling as autoscaling
-from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
+from tokenmill.core._checks import whole
 from tokenmill.core.errors import TokenmillError
+from tokenmill.endpoints.base import SAGEMAKER_NAMESPACE
+from tokenmill.scaling._one_more import first_of, one_more
 
 if TYPE_CHECKING:
+    from aws_cdk import aws_applicationautoscaling as autoscaling
+
     from tokenmill.endpoints.base import LlmEndpointBase
 
 METRIC = "NoCapacityInvocationFailures"
 START_SECONDS = 900
-PERIOD_SECONDS = 60
 
 
 class WakeUp(Construct):
@@ -48,46 +50,14 @@ class WakeUp(Construct):
     ) -> None:
         check_start(start_seconds)
         super().__init__(scope, id)
-        self.policy = self._policy(target, start_seconds)
-        self.alarm = cloudwatch.CfnAlarm(
+        self.policy = one_more(self, "Policy", target=target, start_seconds=start_seconds)
+        self.alarm = first_of(
             self,
             "Alarm",
-            alarm_description=f"A request found no copy of {endpoint.node.id}; one is being started",
-            namespace="AWS/SageMaker",
-            metric_name=METRIC,
-            dimensions=[
-                cloudwatch.CfnAlarm.DimensionProperty(
-                    name="InferenceComponentName", value=endpoint.component_name
-                )
-            ],
-            statistic="Sum",
-            period=PERIOD_SECONDS,
-            evaluation_periods=1,
-            datapoints_to_alarm=1,
-            threshold=1,
-            comparison_operator="GreaterThanOrEqualToThreshold",
-            treat_missing_data="notBreaching",
-            alarm_actions=[self.policy.ref],
-        )
-
-    def _policy(
-        self, target: autoscaling.CfnScalableTarget, start_seconds: int
-    ) -> autoscaling.CfnScalingPolicy:
-        cfn = autoscaling.CfnScalingPolicy
-        return cfn(
-            self,
-            "Policy",
-            policy_name="WakeUp",
-            policy_type="StepScaling",
-            scaling_target_id=target.ref,
-            step_scaling_policy_configuration=cfn.StepScalingPolicyConfigurationProperty(
-                adjustment_type="ChangeInCapacity",
-                cooldown=start_seconds,
-                metric_aggregation_type="Maximum",
-                step_adjustments=[
-                    cfn.StepAdjustmentProperty(metric_interval_lower_bound=0, scaling_adjustment=1)
-                ],
-            ),
+            metric=(SAGEMAKER_NAMESPACE, METRIC, "Sum"),
+            dimensions={"InferenceComponentName": endpoint.component_name},
+            description=f"A request found no copy of {endpoint.node.id}; one is being started",
+            policy=self.policy,
         )
 
 
@@ -100,7 +70,7 @@ def check_start(seconds: int) -> None:
     Raises:
         TokenmillError: If it takes no time, or an hour and more.
     """
-    if not 60 <= seconds <= 3600:
+    if not 60 <= whole("start_seconds", seconds) <= 3600:
         raise TokenmillError(
             f"start_seconds is {seconds}; a start takes from 60 seconds to the hour that SageMaker "
             "waits for a container"

@@ -10,6 +10,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from tokenmill.core._checks import whole
 from tokenmill.core.errors import TokenmillError
 from tokenmill.security import FunctionEntry, RuntimeFunction, actions
 from tokenmill.security.acknowledge import acknowledge_resources
@@ -65,7 +66,12 @@ class WakeUpQueue(Construct):
         concurrency: int = 8,
         hosting: FunctionHosting | None = None,
     ) -> None:
-        if not 2 <= concurrency <= 1000:
+        if getattr(endpoint, "component_name", None) is None:
+            raise TokenmillError(
+                f"endpoint {endpoint.node.path} has no inference component, so it is never without copies; "
+                "give an LlmEndpoint or one of its components, or use AsyncEndpoint, which has a queue"
+            )
+        if not 2 <= whole("concurrency", concurrency) <= 1000:
             raise TokenmillError(
                 f"concurrency is {concurrency}; Lambda takes 2 to 1000 messages of a queue at once"
             )

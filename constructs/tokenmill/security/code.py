@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
@@ -30,7 +30,7 @@ def runtime_code(parts: Sequence[str]) -> lambda_.Code:
     Only what a function needs goes in, so that a change elsewhere does not redeploy it.
 
     Args:
-        parts: Modules ("authorizer.py") and folders ("gateway/") of `tokenmill_runtime`.
+        parts: Modules ("authorizer.py", "gateway/sse.py") and folders ("gateway/") of `tokenmill_runtime`.
 
     Raises:
         FileNotFoundError: If a part is not there.
@@ -43,6 +43,9 @@ def runtime_code(parts: Sequence[str]) -> lambda_.Code:
             )
     patterns = ["*", f"!{PACKAGE}/", f"!{PACKAGE}/__init__.py"]
     for part in parts:
+        # A file of a folder that is itself left out cannot be taken in again ("gitignore").
+        *folders, _ = PurePosixPath(part).parts
+        patterns += [f"!{PACKAGE}/{'/'.join(folders[:depth])}/" for depth in range(1, len(folders) + 1)]
         patterns.append(f"!{PACKAGE}/{part}")
         if part.endswith("/"):
             patterns.append(f"!{PACKAGE}/{part}**")

@@ -71,23 +71,23 @@ class AsyncProbe:
         }
         endpoints.create_endpoint(aws, self.endpoint, variant, AsyncInferenceConfig=config)
 
-    def send(self, word: str, *, id: str = "", **request: Any) -> Sent:
+    def send(self, word: str, body: dict[str, Any], *, id: str = "", seconds: int | None = None) -> Sent:
         """Send one request.
 
         Args:
             word: What it is for.
+            body: Its body.
             id: Its inference id; one of its own otherwise.
-            **request: Its body, and RequestTTLSeconds.
+            seconds: How long it may wait.
         """
         aws = self.aws
-        times = {name: request.pop(name) for name in ("RequestTTLSeconds",) if name in request}
         given = id or f"{aws.run}-{word}"
         taken = aws.client("sagemaker-runtime").invoke_endpoint_async(
             EndpointName=self.endpoint,
-            InputLocation=small_host.put(aws, self.host.bucket, f"requests/{word}.json", request),
+            InputLocation=small_host.put(aws, self.host.bucket, f"requests/{word}.json", body),
             ContentType="application/json",
             InferenceId=given,
-            **times,
+            **({} if seconds is None else {"RequestTTLSeconds": seconds}),
         )
         return Sent(id=given, answer=taken["OutputLocation"], failure=taken.get("FailureLocation", ""))
 
@@ -142,11 +142,11 @@ def async_lines(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Outcom
         wanted: Ids of the lines that were asked for.
     """
     probe = AsyncProbe(aws)
-    plain = probe.send("plain", words=1)
+    plain = probe.send("plain", {"words": 1})
     if "async-topic-key" in wanted:
         yield "async-topic-key", _topic_key(probe, plain)
     if {"async-failure-object", "async-failure-message"} & set(wanted):
-        failing = probe.send("failing", **{small_host.FAILS: True})
+        failing = probe.send("failing", {small_host.FAILS: True})
         yield "async-failure-object", _failure_object(probe, failing)
         yield "async-failure-message", _failure_message(probe, failing)
     if "async-repeated-id" in wanted:
@@ -187,15 +187,15 @@ def _failure_message(probe: AsyncProbe, failing: Sent) -> Outcome:
 def _repeated(probe: AsyncProbe, plain: Sent) -> Outcome:
     if not probe.appears(plain.answer):
         return Outcome(Verdict.UNCLEAR, {"first": None})
-    again = probe.send("again", id=plain.id, words=2)
+    again = probe.send("again", {"words": 2}, id=plain.id)
     there = probe.appears(again.answer) if again.answer != plain.answer else []
     return Outcome(holds(bool(there)), {"first": plain.answer, "second": again.answer, "found": there})
 
 
 def _expired(probe: AsyncProbe) -> Outcome:
     for number in range(_BLOCKS):
-        probe.send(f"block-{number}", **{small_host.PAUSE: _BLOCK_SECONDS})
-    late = probe.send("late", words=3, RequestTTLSeconds=_TTL_SECONDS)
+        probe.send(f"block-{number}", {small_host.PAUSE: _BLOCK_SECONDS})
+    late = probe.send("late", {"words": 3}, seconds=_TTL_SECONDS)
     there = probe.appears(late.failure, late.answer)
     seen: dict[str, Any] = {"announced": late.failure, "found": there}
     if late.answer in there:

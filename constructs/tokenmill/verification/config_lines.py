@@ -9,6 +9,7 @@ from tokenmill.verification import endpoints, looking, small_host
 from tokenmill.verification.line import Deployment
 from tokenmill.verification.lines import FOOTPRINTS
 from tokenmill.verification.probe import Outcome, Verdict, create_role, holds
+from tokenmill.verification.request_lines import hub_revision, map_policies
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -19,19 +20,19 @@ _PREFIX_BYTES, _PREFIX_REQUESTS = 4096, 8
 
 
 def config_lines(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Outcome]]:
-    """Ask for configurations as the library renders them.
+    """Ask for configurations as the library renders them, and for what else needs no instance.
 
     Args:
         aws: The run.
         wanted: Ids of the lines that were asked for.
     """
-    host = small_host.create_host(aws, "configs")
-    if "prefix-routing-components" in wanted:
-        yield "prefix-routing-components", _prefix_routing(aws, host.role)
-    if "zero-managed-instances" in wanted:
-        yield "zero-managed-instances", _zero_instances(aws, host.role)
-    if "async-config-fields" in wanted:
-        yield "async-config-fields", _async_fields(aws, host)
+    if set(wanted) != {"hub-revision-card"}:
+        host = small_host.create_host(aws, "configs")
+        yield from _configs(aws, host, wanted)
+        if "map-policies" in wanted:
+            yield "map-policies", map_policies(aws, host.bucket)
+    if "hub-revision-card" in wanted:
+        yield "hub-revision-card", hub_revision()
 
 
 def reserved_endpoint(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Outcome]]:
@@ -74,6 +75,15 @@ def _reservation(aws: Aws) -> dict[str, Any] | None:
         plan for plan in plans if plan["Status"] == "Active" and "endpoint" in plan.get("TargetResources", [])
     ]
     return next((plan for plan in fitting if plan.get("ReservedCapacitySummaries")), None)
+
+
+def _configs(aws: Aws, host: small_host.Host, wanted: Collection[str]) -> Iterator[tuple[str, Outcome]]:
+    if "prefix-routing-components" in wanted:
+        yield "prefix-routing-components", _prefix_routing(aws, host.role)
+    if "zero-managed-instances" in wanted:
+        yield "zero-managed-instances", _zero_instances(aws, host.role)
+    if "async-config-fields" in wanted:
+        yield "async-config-fields", _async_fields(aws, host)
 
 
 def _create(aws: Aws, suffix: str, variant: dict[str, Any], **config: Any) -> None:

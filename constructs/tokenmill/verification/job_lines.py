@@ -44,14 +44,13 @@ def hosted_jobs(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Outcom
     """
     host = small_host.create_host(aws, "jobs", more=_KEY_ACTIONS)
     machine = create_role(aws, "machine", service="states.amazonaws.com", actions=_MACHINE_ACTIONS)
+    # A state machine does not wait until a new role is known everywhere; this call does.
+    model = small_host.create_model(aws, "jobs", host.container(aws), host.role)
     if "training-artifact-prefix" in wanted:
         job = aws.name("training")
         aws.declare("training-job", job)
         ended = _run(aws, machine, "training", "createTrainingJob", _training(aws, host, job))
         yield "training-artifact-prefix", _artifact(aws, host, ended)
-    if set(wanted) == {"training-artifact-prefix"}:
-        return
-    model = small_host.create_model(aws, "jobs", host.container(aws), host.role)
     if {"transform-out-path", "job-keys-role"} & set(wanted):
         key = _create_key(aws)
         small_host.put(aws, host.bucket, f"{INPUT}/{BELOW}", {"words": 1}, {"words": 2})
@@ -206,7 +205,8 @@ def _keys(ended: dict[str, Any]) -> Outcome:
 
 def _cause(ended: dict[str, Any]) -> Outcome:
     seen = _seen(ended)
-    if ended["status"] != "FAILED":
+    if ended["status"] != "FAILED" or "not authorized" in seen["cause"]:
+        # No job was started.
         return Outcome(Verdict.UNCLEAR, seen)
     try:
         document = json.loads(seen["cause"])

@@ -44,7 +44,7 @@ FOOTPRINTS = {
     Deployment.PLANNED_ENDPOINT: Footprint(instance="ml.inf2.24xlarge", minutes=105, requests_usd=0.20),
     Deployment.CATALOG_REQUESTS: Footprint(instance="", minutes=10, requests_usd=0.01),
     Deployment.BEDROCK_REQUESTS: Footprint(instance="", minutes=30, requests_usd=0.50),
-    Deployment.CONFIG_REQUESTS: Footprint(instance="", minutes=10, requests_usd=0.01),
+    Deployment.CONFIG_REQUESTS: Footprint(instance="", minutes=15, requests_usd=0.01),
     # Builds on CodeBuild's smallest computer, half a US cent a minute ("AWS CodeBuild pricing").
     Deployment.BUILD_REQUESTS: Footprint(instance="", minutes=60, requests_usd=0.15),
     Deployment.ASYNC_ENDPOINT: Footprint(instance="ml.m5.xlarge", minutes=75, requests_usd=0.05),

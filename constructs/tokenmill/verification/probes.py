@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 
 _EMPTY = "SM_ON_ALLOW_NON_CACHED_MODEL"
 _FLAG = "--allow_non_cached_model"
+# vLLM names the revision in the line that it starts with (vllm-project/vllm: v1/engine/core.py).
+_REVISION = served.Option(
+    environment={"SM_ON_REVISION": "main"}, shown=(" revision=main",), otherwise=" revision=", word="revision"
+)
 _ACCELERATOR = re.compile("neuron|accelerator|gpu", re.IGNORECASE)
 
 
@@ -52,7 +56,7 @@ def neuron_endpoint(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Ou
     """
     deployment = Deployment.NEURON_ENDPOINT
     endpoint = endpoints.create_accelerated_endpoint(aws, deployment, "neuron")
-    if set(wanted) != {"neuron-device-unit"}:
+    if not set(wanted) <= {"neuron-device-unit", "neuron-revision"}:
         small = endpoints.small_copy(aws, deployment, devices=1)
         room = instance_type(FOOTPRINTS[deployment].instance).host_room_mib
         whole = dataclasses.replace(small, memory_mib=room)
@@ -63,6 +67,8 @@ def neuron_endpoint(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Ou
             component, status = endpoints.create_component(aws, endpoint, "less-memory", small)
         yield from _served(aws, endpoint, component, status, wanted)
         served.delete(aws, component)
+    if "neuron-revision" in wanted:
+        yield "neuron-revision", _revision(aws, endpoint)
     if "neuron-device-unit" in wanted:
         yield "neuron-device-unit", _device_unit(aws, endpoint)
 
@@ -174,6 +180,15 @@ def _empty_value(aws: Aws, component: str, status: endpoints.Status) -> Outcome:
         return Outcome(Verdict.UNCLEAR, seen)
     # The command also names its flag when it refuses a configuration for the lack of it.
     return Outcome(Verdict.HOLDS if status.in_service else Verdict.UNCLEAR, seen)
+
+
+def _revision(aws: Aws, endpoint: str) -> Outcome:
+    small = endpoints.small_copy(aws, Deployment.NEURON_ENDPOINT, devices=1)
+    copy = dataclasses.replace(small, environment={**small.environment, **_REVISION.environment})
+    component, status = endpoints.create_component(aws, endpoint, "revision", copy)
+    outcome = served.accepts(aws, endpoint, component, status, _REVISION)
+    served.delete(aws, component)
+    return outcome
 
 
 def _device_unit(aws: Aws, endpoint: str) -> Outcome:

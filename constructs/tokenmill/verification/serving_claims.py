@@ -55,6 +55,31 @@ SERVING_CLAIMS: tuple[Line, ...] = (
         deployment=Deployment.ASYNC_ENDPOINT,
     ),
     Line(
+        id="map-policies",
+        claim="A state machine may run a distributed map over an S3 object when its role may start it, watch "
+        "its children and read the object.",
+        why="The page on the policies shows wider ones than the library gives.",
+        relies="AsyncFanOut's role.",
+        probe="Runs such a map of two items with the role's rights.",
+        deployment=Deployment.CONFIG_REQUESTS,
+    ),
+    Line(
+        id="hub-revision-card",
+        claim="The Hugging Face Hub describes a revision with the model card of that revision.",
+        why="The Hub's API pages do not say which revision's card the description holds.",
+        relies="ModelMirror compares the licence that was acknowledged with the pinned revision's.",
+        probe="Compares the licences of a model's first and last revision with their README.md.",
+        deployment=Deployment.CONFIG_REQUESTS,
+    ),
+    Line(
+        id="neuron-revision",
+        claim="SM_ON_REVISION reaches vLLM in the Neuron image.",
+        why="The image makes a flag of it for its own program; what that hands on is not described.",
+        relies="ModelSource.hugging_face(revision=...) on inf2 and trn1.",
+        probe="Serves Qwen/Qwen3-0.6B with revision main and looks for it in the engine's log.",
+        deployment=Deployment.NEURON_ENDPOINT,
+    ),
+    Line(
         id="training-artifact-prefix",
         claim="The S3ModelArtifacts of a training job without compression is the prefix of the model's "
         "files.",

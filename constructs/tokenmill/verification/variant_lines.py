@@ -45,6 +45,8 @@ def variant_lines(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Outc
         wanted: Ids of the lines that were asked for.
     """
     host = small_host.create_host(aws, "variant")
+    # A stack does not wait until a new role is known everywhere; this call does.
+    small_host.create_model(aws, "settled", host.container(aws), host.role)
     name = aws.name("variant")
     aws.declare("log-group", f"/aws/sagemaker/Endpoints/{name}")
     stacks.create(aws, name, _template(aws, host, generation=1))

@@ -18,12 +18,13 @@ from tokenmill.local.autoscaling.scaler import Scaler
 from tokenmill.local.autoscaling.schedule import check_schedule
 from tokenmill.local.autoscaling.steps import check_steps
 from tokenmill.local.autoscaling.tracking import alarms_of
-from tokenmill.local.aws_requests import AwsError, Params, Scope, ServiceShapes
+from tokenmill.local.aws_requests import AwsError, Params, Scope, ServiceShapes, modelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tokenmill.local.autoscaling.records import Alarms, Capacities, TargetKey
+    from tokenmill.local.aws_requests import Operation
     from tokenmill.local.cloudwatch.alarms import MetricQuery
 
 
@@ -48,7 +49,7 @@ class AutoScaling(Scaler):
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(capacities=capacities, alarms=alarms, statistic=statistic, clock=clock)
-        self._operations: dict[str, Callable[[Scope, Params], Params]] = {
+        self._operations: dict[str, Operation] = {
             "RegisterScalableTarget": self._register,
             "DescribeScalableTargets": self._describe_targets,
             "DeregisterScalableTarget": self._deregister,
@@ -75,13 +76,9 @@ class AutoScaling(Scaler):
         Raises:
             AwsError: The service refuses, or does not model the operation.
         """
-        if operation not in self._operations:
-            raise AwsError(
-                "UnknownOperationException",
-                f"Application Auto Scaling {operation} is not modelled by the local cloud",
-            )
+        run = modelled("Application Auto Scaling", self._operations, operation)
         with self._lock:
-            return self._operations[operation](scope, params)
+            return run(scope, params)
 
     def registered(self, scope: Scope, resource_id: str) -> bool:
         """Whether a resource of SageMaker is a scalable target.

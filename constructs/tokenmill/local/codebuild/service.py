@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from tokenmill.core.errors import TokenmillError
-from tokenmill.local.aws_requests import AwsError, Params, Scope, ServiceShapes
+from tokenmill.local.aws_requests import AwsError, Params, Scope, ServiceShapes, modelled
 from tokenmill.local.codebuild.build import (
     EVENT_SOURCE,
     EVENT_TYPE,
@@ -27,6 +27,8 @@ from tokenmill.local.sagemaker.control import STARTUP_SECONDS, in_a_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tokenmill.local.aws_requests import Operation
 
     Publish = Callable[[Scope, str, str, Params, list[str]], None]
 
@@ -83,7 +85,7 @@ class CodeBuild:
         self._phase_seconds = phase_seconds
         self._lock = threading.RLock()
         self._accounts: defaultdict[Scope, _Account] = defaultdict(_Account)
-        self._operations: dict[str, Callable[[Scope, Params], Params]] = {
+        self._operations: dict[str, Operation] = {
             "CreateProject": self._create_project,
             "UpdateProject": self._update_project,
             "DeleteProject": self._delete_project,
@@ -107,12 +109,9 @@ class CodeBuild:
         Raises:
             AwsError: The service refuses, or does not model the operation.
         """
-        if operation not in self._operations:
-            raise AwsError(
-                "UnknownOperationException", f"CodeBuild {operation} is not modelled by the local cloud"
-            )
+        run = modelled("CodeBuild", self._operations, operation)
         with self._lock:
-            return self._operations[operation](scope, params)
+            return run(scope, params)
 
     def remember_recipe(self, scope: Scope, project: str, recipe: Params) -> None:
         """Remember what the builds of a project leave.

@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from tokenmill.local.aws_requests import AwsError, Params, Scope, ServiceShapes
+from tokenmill.local.aws_requests import Params, Scope, ServiceShapes, modelled
 from tokenmill.local.sagemaker import describe
 from tokenmill.local.sagemaker.component_fleet import model_plan
 from tokenmill.local.sagemaker.endpoints import EndpointOperations, refuse_existing
@@ -22,10 +22,9 @@ from tokenmill.local.sagemaker.records import Account
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from tokenmill.local.aws_requests import Operation
     from tokenmill.local.sagemaker.endpoints import ScalingRegistry
     from tokenmill.local.sagemaker.fleet import Fleet
-
-    Operation = Callable[[Scope, Params], Params]
 
 STARTUP_SECONDS = 1.0
 
@@ -130,12 +129,9 @@ class SageMaker(EndpointOperations):
         Raises:
             AwsError: The service refuses, or does not model the operation.
         """
-        if operation not in self._operations:
-            raise AwsError(
-                "UnknownOperationException", f"SageMaker {operation} is not modelled by the local cloud"
-            )
+        run = modelled("SageMaker", self._operations, operation)
         with self.lock:
-            return self._operations[operation](scope, params)
+            return run(scope, params)
 
     def set_faults(self, scope: Scope, request: Mapping[str, Any]) -> None:
         """Inject faults; those that the request does not name stay.

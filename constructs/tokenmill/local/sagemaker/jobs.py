@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from tokenmill.local.aws_requests import Operation
     from tokenmill.local.clients import Objects
     from tokenmill.local.sagemaker.control import SageMaker
 
     Publish = Callable[[Scope, str, str, Params, list[str]], None]
-    Operation = Callable[[Scope, Params], Params]
 
 EVENT_SOURCE = "aws.sagemaker"
 # What tells the serving image's container, started as a training job, that it compiles.

@@ -20,9 +20,10 @@ from tokenmill.local.sagemaker.records import Endpoint, Variant, now
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tokenmill.local.aws_requests import Operation
     from tokenmill.local.clients import Objects
     from tokenmill.local.sagemaker.control import SageMaker
-    from tokenmill.local.sagemaker.jobs import Operation, Publish
+    from tokenmill.local.sagemaker.jobs import Publish
 
 # CreateTransformJob: MaxPayloadInMB's default; ModelClientConfig's defaults.
 PAYLOAD_MB = 6
