@@ -65,7 +65,7 @@ def test_sagemaker_has_a_batch_in_an_instance_at_once(stack: cdk.Stack) -> None:
     """As many as the serving decodes together, never more than SageMaker takes."""
     async_endpoint(stack)
     assert delivered(template_of(stack))["ClientConfig"] == {"MaxConcurrentInvocationsPerInstance": 8}
-    assert AsyncDelivery().concurrent(inf2(max_sequences=4096)) == 1000
+    assert AsyncDelivery().concurrent(inf2(model="acme/tiny", max_sequences=4096)) == 1000
     assert AsyncDelivery(max_concurrent=3).concurrent(inf2()) == 3
 
 

@@ -180,7 +180,7 @@ def test_requests_at_once_times_the_largest_is_what_sagemaker_holds(
     sequences: int, job: TransformJob, shape: tuple[int, int]
 ) -> None:
     """100 MB together; the batch of the serving decides, and the payload gives way."""
-    assert job.shape(inf2(max_sequences=sequences)) == shape
+    assert job.shape(inf2(model="acme/tiny", max_sequences=sequences)) == shape
 
 
 def test_fails_for_more_than_sagemaker_holds() -> None:

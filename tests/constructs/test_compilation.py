@@ -315,7 +315,8 @@ def test_fails_to_serve_in_the_compiled_models_own_stack(stacks: tuple[cdk.Stack
     home, _ = stacks
     source = compiled_model(home).source
     with pytest.raises(TokenmillError, match="are both in stack compile; .* a stack of their own"):
-        source.resolve(home, trn2(), REGION)
+        LlmEndpoint(home, "Llm", serving=trn2(), capacity=Capacity.fixed(2), source=source)
+    assert home.node.try_find_child("Llm") is None
 
 
 def test_fails_to_serve_with_another_image(stacks: tuple[cdk.Stack, cdk.Stack]) -> None:
@@ -339,7 +340,12 @@ def test_fails_for_cores_that_do_not_fill_chips(tensor: int, words: str) -> None
     ("serving", "words"),
     [
         (
-            {"image": image("hf-vllm-neuronx"), "instance_type": "ml.trn1.32xlarge", "tensor_parallel": 8},
+            {
+                "model": "acme/tiny",
+                "image": image("hf-vllm-neuronx"),
+                "instance_type": "ml.trn1.32xlarge",
+                "tensor_parallel": 8,
+            },
             "serving has image 'hf-vllm-neuronx', which ServingImage does not build",
         ),
         (
@@ -366,7 +372,12 @@ def test_fails_for_a_serving_that_cannot_be_compiled(
 def test_fails_on_chips_that_no_training_job_has(stacks: tuple[cdk.Stack, cdk.Stack]) -> None:
     """Inferentia2 is for hosting alone."""
     home, _ = stacks
-    odd = trn2(instance_type="ml.inf2.48xlarge", tensor_parallel=8, image=image("hf-vllm-neuronx"))
+    odd = trn2(
+        model="acme/tiny",
+        instance_type="ml.inf2.48xlarge",
+        tensor_parallel=8,
+        image=image("hf-vllm-neuronx"),
+    )
     with pytest.raises(TokenmillError, match="instance_type is ml.inf2.48xlarge, which training jobs do not"):
         compiled_model(home, serving=odd)
 

@@ -13,7 +13,6 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk import aws_sqs as sqs
 
 from support_stack import make_app, of_type, template_of
-from tokenmill.core.errors import TokenmillError
 from tokenmill.core.workload import Capacity
 from tokenmill.endpoints.deployment import (
     ENTRY,
@@ -26,7 +25,6 @@ from tokenmill.endpoints.smoke_test import SmokeTest
 from tokenmill.endpoints.update_policy import UpdatePolicy
 from tokenmill.endpoints.watched import WatchedComponent
 from tokenmill.security import FunctionHosting
-from tokenmill.security.custom_resource import custom_resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -381,29 +379,3 @@ def test_hosting_reaches_function_and_rule(stack: cdk.Stack) -> None:
     assert "DeadLetterConfig" in target
     assert "KmsKeyArn" in guarded.only("AWS::Lambda::Function")["Properties"]
     assert "events.amazonaws.com" in json.dumps(guarded.only("AWS::SQS::QueuePolicy"))
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        (
-            {"resource_type": "Custom::Other"},
-            "resource_type is 'Custom::Other'; it must be Custom::Tokenmill",
-        ),
-        ({"timeout_seconds": 3601}, "timeout_seconds is 3601; CloudFormation allows 1 to 3600"),
-        (
-            {"properties": {"Token": cdk.SecretValue.secrets_manager("hf").unsafe_unwrap()}},
-            "property 'Token' of Custom::TokenmillThing has a dynamic reference",
-        ),
-    ],
-)
-def test_fails_for_what_no_custom_resource_may_have(
-    stack: cdk.Stack, change: dict[str, Any], sentence: str
-) -> None:
-    """A type of another owner, a wait that CloudFormation refuses, a secret in the event."""
-    function = Guarded(stack).deployment.handler.function
-    arguments: dict[str, Any] = {"resource_type": "Custom::TokenmillThing", "properties": {}} | change
-    with pytest.raises(TokenmillError) as raised:
-        custom_resource(stack, "Thing", function=function, **arguments)
-    assert str(raised.value).startswith(sentence)
-    assert stack.node.try_find_child("Thing") is None

@@ -129,11 +129,13 @@ def test_fails_where_the_region_has_no_such_endpoint(
         ({"what": "all"}, "data_capture.what is 'all'; allowed are input, output, both"),
         (
             {"prefix": "/calls"},
-            "data_capture.prefix is '/calls'; give a folder's name as text, without a slash at either end",
+            "data_capture.prefix is '/calls'; give a folder's name as text, without a slash at either end, "
+            "*, ? or $",
         ),
         (
             {"prefix": ""},
-            "data_capture.prefix is ''; give a folder's name as text, without a slash at either end",
+            "data_capture.prefix is ''; give a folder's name as text, without a slash at either end, "
+            "*, ? or $",
         ),
     ],
 )

@@ -41,6 +41,14 @@ def refusal(make: Any = serving, **changes: Any) -> str:
     return str(caught.value)
 
 
+def test_a_model_that_the_catalog_knows_is_checked_by_its_name_alone() -> None:
+    """Nobody has to hand in a spec to hear that 70 billion parameters do not fit one chip."""
+    large = {"model": "meta-llama/Llama-3.3-70B-Instruct", "instance_type": "ml.inf2.8xlarge"}
+    told = refusal(**large, tensor_parallel=2, spec=None)
+    assert told.startswith("meta-llama/Llama-3.3-70B-Instruct does not fit: one core of 2 needs ")
+    assert serving(**{**large, "model": "acme/unknown"}, tensor_parallel=2, spec=None).spec is None
+
+
 def test_heads_that_do_not_divide_are_refused_with_the_degrees_that_do() -> None:
     """Thirty-two heads over twelve cores."""
     assert refusal(tensor_parallel=12) == (

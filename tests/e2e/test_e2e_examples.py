@@ -96,17 +96,9 @@ def suspended(examples: Examples, name: str) -> set[bool]:
     return set(target["SuspendedState"].values())
 
 
-def test_up_shows_outputs_and_how_clients_reach_the_cloud(examples: Examples) -> None:
-    """Of an app without a gateway too; `env` names the region as boto3 and the others read it."""
-    for line in ("ComponentName scaletozero-llm-", 'AWS clients   eval "$(tokenmill env)"', "modelled means"):
-        assert line in examples.log
-    exported = examples.run("env").stdout
-    assert f"export AWS_ENDPOINT_URL={examples.state.endpoint}\n" in exported
-    assert "export AWS_DEFAULT_REGION=us-east-1\n" in exported
-
-
-def test_a_request_through_the_queue_wakes_the_model_and_is_answered(examples: Examples) -> None:
-    """No copy runs; the one message starts one and gets its answer, without anybody asking again."""
+@pytest.fixture(scope="module", autouse=True)
+def sleeper(examples: Examples) -> dict[str, str]:
+    """A model without a copy and a request in its queue, which the last test reads the answer of."""
     names = outputs(examples, "scale-to-zero")
     set_copies(examples, names["ComponentName"], 0)
     message = {
@@ -114,9 +106,16 @@ def test_a_request_through_the_queue_wakes_the_model_and_is_answered(examples: E
         "body": {"messages": [{"role": "user", "content": "good morning"}], "max_tokens": 8},
     }
     examples.client("sqs").send_message(QueueUrl=names["QueueUrl"], MessageBody=json.dumps(message))
-    answer = json.loads(examples.read(names["Answers"], "answers/morning.json", seconds=90))
-    assert 'You asked "good' in answer["choices"][0]["message"]["content"]
-    assert copies(examples, names["ComponentName"])[2] >= 1
+    return names
+
+
+def test_up_shows_outputs_and_how_clients_reach_the_cloud(examples: Examples) -> None:
+    """Of an app without a gateway too; `env` names the region as boto3 and the others read it."""
+    for line in ("ComponentName scaletozero-llm-", 'AWS clients   eval "$(tokenmill env)"', "modelled means"):
+        assert line in examples.log
+    exported = examples.run("env").stdout
+    assert f"export AWS_ENDPOINT_URL={examples.state.endpoint}\n" in exported
+    assert "export AWS_DEFAULT_REGION=us-east-1\n" in exported
 
 
 def test_each_adapter_is_called_by_its_own_name_also_after_its_base_changed(examples: Examples) -> None:
@@ -242,5 +241,12 @@ def test_a_model_is_compiled_before_it_serves_and_another_shape_is_refused(examp
     refused = examples.up("trn2_70b", "trn2-serve")
     assert refused.returncode != 0
     assert "context_tokens 8192 was built, 4096 is asked for" in refused.stderr
-    examples.edit("trn2_70b", ("context_tokens=4096", "context_tokens=8192"))
-    examples.deployed("trn2_70b", "trn2-serve")
+
+
+def test_a_request_through_the_queue_woke_the_model_and_is_answered(
+    examples: Examples, sleeper: dict[str, str]
+) -> None:
+    """No copy ran; the one message started one and got its answer, without anybody asking again."""
+    answer = json.loads(examples.read(sleeper["Answers"], "answers/morning.json", seconds=90))
+    assert 'You asked "good' in answer["choices"][0]["message"]["content"]
+    assert copies(examples, sleeper["ComponentName"])[2] >= 1

@@ -27,7 +27,7 @@ SERVED_RANK = 512
 ADAPTER_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
 LONGEST_NAME = 40
 """Characters; the name of its inference component, of at most 63, also tells the stack."""
-ARTIFACT = re.compile(r"s3://[a-z0-9][a-z0-9.-]+/[^*?$]+\.tar\.gz")
+ARTIFACT = re.compile(r"s3://[^/*?]+/[^*?$]+\.tar\.gz")
 LONGEST_ARTIFACT = 1024
 """Botocore: Url, of which "this path must point to a single gzip compressed tar archive (.tar.gz suffix)"
 (Amazon SageMaker API Reference: "InferenceComponentContainerSpecification")."""
@@ -127,10 +127,9 @@ class Adapter:
     def __post_init__(self) -> None:
         as_whole(self, "rank")
         as_texts(self, "target_modules")
-        for field in ("name", "artifact"):
-            text(field, getattr(self, field))
-        if not isinstance(self.base_model, str):
-            text("base_model", self.base_model)
+        for field in ("name", "base_model", "artifact"):
+            if not isinstance(getattr(self, field), str):
+                text(field, getattr(self, field))
         if not ADAPTER_NAME.fullmatch(self.name) or len(self.name) > LONGEST_NAME:
             raise TokenmillError(
                 f"name must be at most {LONGEST_NAME} letters, digits and hyphens between them, got "

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 NUMBERS = ("tensor_parallel", "pipeline_parallel", "max_sequences", "context_tokens", "host_memory_mib")
 VARIABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,1023}")
 """The name of a container's variable (botocore: EnvironmentKey)."""
-ONLY_LATER = "is a value that only the deployment knows, but it is checked at synthesis; give it as a plain value"
+ONLY_LATER = (
+    "is a value that only the deployment knows, but it is checked at synthesis; give it as a plain value"
+)
 
 
 def field_problems(serving: Serving) -> list[str]:
@@ -39,7 +41,9 @@ def field_problems(serving: Serving) -> list[str]:
         if not counts and (value is not None or name != "host_memory_mib"):
             problems.append(f"{name} is {value!r}; it must be a whole number")
     if serving.image is not None and not isinstance(serving.image, CatalogImage):
-        problems.append(f"image is {serving.image!r:.80}; give an image of the catalog, such as image('lmi-vllm')")
+        problems.append(
+            f"image is {serving.image!r:.80}; give an image of the catalog, such as image('lmi-vllm')"
+        )
     if not isinstance(serving.options, EngineOptions):
         problems.append(f"options is {serving.options!r:.80}; give EngineOptions(...), or leave it out")
     return problems or [*_variable_problems(serving), *_option_tokens(serving), *_type_problems(serving)]
@@ -56,7 +60,9 @@ def _variable_problems(serving: Serving) -> list[str]:
                 "begins with no digit"
             )
         elif not isinstance(value, str):
-            problems.append(f"environment has {value!r:.80} for {name}; give a text, such as {str(value)[:80]!r}")
+            problems.append(
+                f"environment has {value!r:.80} for {name}; give a text, such as {str(value)[:80]!r}"
+            )
     return problems
 
 

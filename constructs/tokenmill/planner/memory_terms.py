@@ -129,11 +129,18 @@ def cache_bytes_per_core(model: ModelSpec, parallelism: Parallelism, tokens: int
         tokens: Length of the sequence.
     """
     stage = math.ceil(model.layers / parallelism.pipeline) / model.layers
-    elements = sum(_cache_elements(group, parallelism.tensor, tokens) for group in model.attention)
+    elements = sum(cache_elements(group, parallelism.tensor, tokens) for group in model.attention)
     return elements * model.dtype_bytes * stage
 
 
-def _cache_elements(group: AttentionGroup, tensor: int, tokens: int) -> float:
+def cache_elements(group: AttentionGroup, tensor: int, tokens: int) -> float:
+    """Return the elements that the layers of a group keep of one sequence on one core.
+
+    Args:
+        group: The layers.
+        tensor: Cores that share each layer.
+        tokens: Length of the sequence.
+    """
     heads = math.ceil(group.kv_heads / tensor)
     if group.kind == "linear":
         return group.layers * (heads * group.key_dim * group.value_dim + group.tail_elements / tensor)

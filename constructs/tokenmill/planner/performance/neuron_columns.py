@@ -6,11 +6,12 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
+from tokenmill.planner.memory_terms import cache_elements
 from tokenmill.planner.performance.fitted import require_positive
 
 if TYPE_CHECKING:
     from tokenmill.core.instances import Accelerator
-    from tokenmill.core.model_spec import AttentionGroup, ModelSpec
+    from tokenmill.core.model_spec import ModelSpec
     from tokenmill.planner.performance.fitted import Number, Text
 
 TEXTS = ("software", "release", "shape")
@@ -186,12 +187,6 @@ def kv_bytes_per_core(model: ModelSpec, tensor: int, tokens: int) -> float:
         tensor: Logical cores that share each layer.
         tokens: Length of the sequence.
     """
-    return sum(
-        math.ceil(group.kv_heads / tensor) / group.kv_heads * _kept_bytes(group, tokens, model.dtype_bytes)
-        for group in model.attention
-    )
-
-
-def _kept_bytes(group: AttentionGroup, tokens: int, element_bytes: int) -> int:
     # the compiled cache keeps the whole length also where the model looks at a window only
-    return replace(group, window=None).kept_bytes(tokens, element_bytes)
+    whole = (replace(group, window=None) for group in model.attention)
+    return sum(cache_elements(group, tensor, tokens) for group in whole) * model.dtype_bytes
