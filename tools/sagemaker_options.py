@@ -63,7 +63,7 @@ def _serving(**changes: Any) -> Any:
         "instance_type": "ml.inf2.8xlarge",
         "tensor_parallel": 2,
         "max_sequences": 8,
-        "context_tokens": 8192,
+        "context_tokens": 4096,
     }
     return Serving(**{**fields, **changes})
 
@@ -167,7 +167,7 @@ ENGINE_OPTIONS = (
     "EngineOptions()",
     "EngineOptions(dtype='bfloat16')",
     "EngineOptions(quantization='fp8')",
-    "EngineOptions(buckets=(1024, 8192))",
+    "EngineOptions(buckets=(1024, 4096))",
     "EngineOptions(chunked_prefill=True)",
     "EngineOptions(prefix_caching=True)",
     "EngineOptions(speculative=SpeculativeDraft(tokens=3, method='ngram'))",

@@ -133,7 +133,7 @@ def plain_folder(found: object) -> bool:
     """
     if not isinstance(found, str) or not found or found != found.strip("/"):
         return False
-    return not any(sign in found for sign in "*?$")
+    return not any(sign in found for sign in ("//", "*", "?", "$"))
 
 
 def known(name: str, found: object) -> None:
