@@ -35,8 +35,8 @@ class GatewayConfigError(ValueError):
 class GatewayModel:
     """One model that callers may name, and where it is served.
 
-    ``endpoint`` and ``component`` are SageMaker names and empty for Bedrock; an endpoint of one variant has no
-    component. ``target`` is the value of the metrics' Target dimension. Token limits count tokens of one
+    ``endpoint`` and ``component`` are SageMaker names and empty for Bedrock; an endpoint of one variant has
+    no component. ``target`` is the value of the metrics' Target dimension. Token limits count tokens of one
     request.
     """
 

@@ -331,7 +331,8 @@ class AsyncFanOut(BatchJob):
 def _check(endpoint: AsyncEndpoint, files: BatchFiles | None) -> None:
     if endpoint.answers_async is not True:
         raise TokenmillError(
-            f"endpoint {endpoint.node.path} has no queue of requests; give an AsyncEndpoint that this app makes"
+            f"endpoint {endpoint.node.path} has no queue of requests; give an AsyncEndpoint that this "
+            "app makes"
         )
     if files is not None:
         check_same_region(cdk.Stack.of(endpoint).region, {"files.bucket": files.bucket})

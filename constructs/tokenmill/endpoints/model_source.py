@@ -178,13 +178,11 @@ class ModelSource:
             TokenmillError: If the path is not absolute.
         """
         if cdk.Token.is_unresolved(path) or not isinstance(path, str) or not path.startswith("/"):
-            raise TokenmillError(
-                f"path is {path!r}; give an absolute folder of the image, such as '/opt/model'"
-            )
+            raise TokenmillError(f"path is {path!r}; give an absolute folder of the image, as '/opt/model'")
         if not isinstance(image, PrivateImage):
             raise TokenmillError(
-                f"image is {image!r:.80}; give the PrivateImage(repository=..., tag_or_digest=...) that holds "
-                "the weights"
+                f"image is {image!r:.80}; give the PrivateImage(repository=..., tag_or_digest=...) that "
+                "holds the weights"
             )
         return cls(path=path, image=image)
 

@@ -77,9 +77,7 @@ class Serving:
     unlisted: UnlistedInstance | None = None
 
     def __post_init__(self) -> None:
-        problems = (
-            token_problems(self) or field_problems(self) or number_problems(self) or self._problems()
-        )
+        problems = token_problems(self) or field_problems(self) or number_problems(self) or self._problems()
         if problems:
             raise TokenmillError("\n".join(problems))
 

@@ -56,8 +56,8 @@ def _variable_problems(serving: Serving) -> list[str]:
     for name, value in serving.environment.items():
         if not isinstance(name, str) or not VARIABLE.fullmatch(name):
             problems.append(
-                f"environment has a variable {name!r:.80}; give a name of letters, digits and underscores that "
-                "begins with no digit"
+                f"environment has a variable {name!r:.80}; give a name of letters, digits and underscores "
+                "that begins with no digit"
             )
         elif not isinstance(value, str):
             problems.append(
