@@ -104,7 +104,7 @@ def test_fails_for_a_folder_without_an_adapter(tmp_path: Path) -> None:
         ({"target_modules": ()}, "adapter support changes nothing"),
         (
             {"artifact": "s3://bucket/adapters/"},
-            "artifact of adapter support must be an S3 URI of one archive, such as "
+            "artifact of adapter support must be an S3 URI of one archive without *, ? or $, such as "
             "'s3://bucket/adapters/support.tar.gz', got 's3://bucket/adapters/'; pack the adapter's folder "
             "with: tar -czf support.tar.gz -C FOLDER .",
         ),

@@ -148,9 +148,8 @@ class Adapter:
             )
         if not ARTIFACT.fullmatch(self.artifact) or len(self.artifact) > LONGEST_ARTIFACT:
             raise TokenmillError(
-                f"artifact of adapter {self.name} must be an S3 URI of one archive, such as "
-                f"'s3://bucket/adapters/support.tar.gz', got {self.artifact!r}, and neither *, ? nor $ may "
-                "stand in it; pack the adapter's folder "
+                f"artifact of adapter {self.name} must be an S3 URI of one archive without *, ? or $, such "
+                f"as 's3://bucket/adapters/support.tar.gz', got {self.artifact!r}; pack the adapter's folder "
                 "with: tar -czf support.tar.gz -C FOLDER ."
             )
 
