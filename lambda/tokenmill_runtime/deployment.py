@@ -194,13 +194,28 @@ class DeploymentGuard:
             live = self._fit(fleet, live, Bounds.read(properties), kept)
         if kept is not None and compared:
             check.copies(live, kept)
+        checks = [check, *self._adapter_checks(properties)]
         smoke = read_smoke(properties.get("Smoke"))
         if smoke is None:
             return
         if live.current == 0:
             print(f"{fleet.resource_id} stands at 0, so no smoke prompt was sent", flush=True)
             return
-        check.answers(smoke, self._deadline)
+        for one in checks:
+            one.answers(smoke, self._deadline)
+
+    def _adapter_checks(self, properties: Mapping[str, Any]) -> list[DeploymentCheck]:
+        """The checks of a component's adapters, after what each runs was compared."""
+        checks = []
+        for item in properties.get("Adapters", ()):
+            check = DeploymentCheck(
+                endpoint=properties.get("EndpointName", ""),
+                fleet=Fleet.read(item),
+                services=self._services,
+            )
+            check.specification(read_asked(item.get("Asked", ())), self._deadline)
+            checks.append(check)
+        return checks
 
     def _fit(self, fleet: Fleet, live: Live, bounds: Bounds, kept: int) -> Live:
         """Ask for copies that the update did not set or that it lost; never for fewer.

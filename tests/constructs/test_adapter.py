@@ -83,6 +83,25 @@ def test_an_adapter_names_its_base_and_its_archive_and_asks_for_nothing(stack: c
     assert found["Metadata"]["tokenmill"] == {"adapter": "support", "model": "Qwen/Qwen3-8B", "rank": 16}
 
 
+def test_the_base_s_check_after_a_deployment_looks_at_its_adapters_too(stack: cdk.Stack) -> None:
+    """An archive that SageMaker did not take is noticed, and each adapter answers a prompt of its own."""
+    base = LlmEndpoint(stack, "Llm", serving=SERVING, capacity=Capacity.fixed(1))
+    support = base.add_adapter("Support", adapter=SUPPORT)
+    template = template_of(stack)
+    (release,) = of_type(template, "Custom::TokenmillRelease").values()
+    (found,) = release["Properties"]["Adapters"]
+    name = support.component.inference_component_name
+    assert found["Component"] == name
+    assert [item["artifact"] for item in found["Asked"]] == ["s3://adapters/support/v1.tar.gz"]
+    assert stack.get_logical_id(support.component) in release["DependsOn"]
+    asked_for = [item for item in granted(stack) if name in str(item["Resource"])]
+    assert {"sagemaker:DescribeInferenceComponent", "sagemaker:InvokeEndpoint"} <= {
+        action
+        for item in asked_for
+        for action in ([item["Action"]] if isinstance(item["Action"], str) else item["Action"])
+    }
+
+
 def test_it_waits_for_its_base_and_for_the_right_to_read_the_archive(stack: cdk.Stack) -> None:
     """The base by its name, which comes of its ARN; the policy by a dependency."""
     base = endpoint(stack)

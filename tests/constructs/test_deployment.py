@@ -14,13 +14,8 @@ from aws_cdk import aws_sqs as sqs
 
 from support_stack import make_app, of_type, template_of
 from tokenmill.core.workload import Capacity
-from tokenmill.endpoints.deployment import (
-    ENTRY,
-    Deployment,
-    Hold,
-    replaceable_endpoint_name,
-    replaceable_names,
-)
+from tokenmill.endpoints.deployment import ENTRY, Deployment, Hold
+from tokenmill.endpoints.replaceable_name import replaceable_endpoint_name, replaceable_names
 from tokenmill.endpoints.smoke_test import SmokeTest
 from tokenmill.endpoints.update_policy import UpdatePolicy
 from tokenmill.endpoints.watched import WatchedComponent

@@ -262,3 +262,30 @@ def test_fails_for_properties_of_another_form(run: Run, properties: dict[str, st
 def test_fails_for_a_check_of_another_form(run: Run, changes: dict[str, Any], sentence: str) -> None:
     """The same of what is compared and asked."""
     assert sentence in run.release("x", **changes)["Reason"]
+
+
+ADAPTERS = [{"Component": "support", "Asked": [{"artifact": "s3://a/v2.tar.gz"}]}]
+
+
+def test_an_adapter_runs_its_archive_and_answers_a_prompt_of_its_own(run: Run) -> None:
+    """The base's release looks at the adapters on it, under their own names."""
+    run.world.components["support"] = Component(container={"ArtifactUrl": "s3://a/v2.tar.gz"})
+    assert run.release(run.hold(), Adapters=ADAPTERS)["Status"] == "SUCCESS"
+    asked = [prompt["InferenceComponentName"] for prompt in run.world.prompts]
+    assert asked == ["chat", "support"]
+
+
+def test_fails_for_an_adapter_that_runs_another_archive(run: Run) -> None:
+    """A rolled-back adapter is InService too; no prompt is sent before everything was compared."""
+    run.world.components["support"] = Component(container={"ArtifactUrl": "s3://a/v1.tar.gz"})
+    assert run.release(run.hold(), Adapters=ADAPTERS)["Reason"] == (
+        "inference-component/support runs artifact s3://a/v1.tar.gz, not s3://a/v2.tar.gz: SageMaker rolled "
+        "the update back"
+    )
+    assert run.world.prompts == []
+
+
+def test_fails_for_an_adapter_that_is_gone(run: Run) -> None:
+    """Somebody deleted it."""
+    reason = run.release(run.hold(), Adapters=ADAPTERS)["Reason"]
+    assert reason.startswith("inference-component/support is not there")

@@ -71,6 +71,7 @@ class ServedComponent(LlmEndpointBase):
     """Whether the role is the library's own; a given one gets no policy."""
     update: UpdatePolicy
     adapters: list[LlmAdapter]
+    _check: tuple[Deployment, cdk.CustomResource, list[sagemaker.CfnInferenceComponent]] | None = None
 
     def add_adapter(self, id: str, *, adapter: Adapter, bucket: s3.IBucket | None = None) -> LlmAdapter:
         """Load a LoRA adapter beside the model, callable under a component name of its own.
@@ -87,6 +88,10 @@ class ServedComponent(LlmEndpointBase):
 
         added = add_adapter(self, id, adapter=adapter, bucket=bucket, others=tuple(self.adapters))
         self.adapters.append(added)
+        if self._check is not None:
+            deployment, release, watched = self._check
+            watched.append(added.component)
+            deployment.check_adapter(release, adapter=added.component)
         return added
 
     def roll_back_on(self, *alarms: cloudwatch.IAlarm) -> None:
@@ -117,9 +122,15 @@ class ServedComponent(LlmEndpointBase):
         self.component = self._resource(surroundings, copies, name=name, copy_count=count)
         if deployment is not None and hold is not None:
             hold.watch(self.component)
-            deployment.check_component(
-                hold, component=self.component, endpoint=surroundings.endpoint, config=surroundings.config
+            watched: list[sagemaker.CfnInferenceComponent] = []
+            release = deployment.check_component(
+                hold,
+                component=self.component,
+                endpoint=surroundings.endpoint,
+                config=surroundings.config,
+                adapters=watched,
             )
+            self._check = (deployment, release, watched)
         # Ref of a component is its ARN, and its name is no attribute
         # ("AWS::SageMaker::InferenceComponent", AWS CloudFormation template reference).
         self.component_arn = self.component.ref

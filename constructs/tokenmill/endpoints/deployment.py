@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,7 +29,7 @@ from tokenmill_runtime.deployment_fleet import Fleet
 from tokenmill_runtime.functions import DEPLOYMENT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from aws_cdk import aws_sagemaker as sagemaker
     from aws_cdk import aws_sqs as sqs
@@ -59,7 +58,6 @@ SETTLED = (
     "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS",
     "UPDATE_ROLLBACK_FAILED",
 )
-LONGEST_BASE_NAME = 56
 
 
 class Hold:
@@ -206,6 +204,7 @@ class Deployment(Construct):
         component: sagemaker.CfnInferenceComponent,
         endpoint: sagemaker.CfnEndpoint,
         config: sagemaker.CfnEndpointConfig,
+        adapters: Sequence[sagemaker.CfnInferenceComponent] = (),
         smoke: bool = True,
     ) -> cdk.CustomResource:
         """Return what stands after a component's changes.
@@ -215,12 +214,34 @@ class Deployment(Construct):
             component: The component.
             endpoint: Its endpoint.
             config: The endpoint's configuration.
+            adapters: The components of its adapters; those that are added later, by `check_adapter`, too.
             smoke: Whether it is sent the policy's prompt.
         """
 
         return self._release(
-            hold, asked=lambda: asked_of(component), after=(component, endpoint), config=config, smoke=smoke
+            hold,
+            asked=lambda: asked_of(component),
+            adapters=lambda: [
+                {"Component": adapter.inference_component_name, "Asked": asked_of(adapter)}
+                for adapter in adapters
+            ],
+            after=(component, endpoint),
+            config=config,
+            smoke=smoke,
         )
+
+    def check_adapter(self, release: cdk.CustomResource, *, adapter: sagemaker.CfnInferenceComponent) -> None:
+        """Let what stands after a component's changes look at one of its adapters too.
+
+        Args:
+            release: What `check_component` returned.
+            adapter: The adapter's component, with a name that is no token.
+        """
+        arn = self._arn(f"inference-component/{adapter.inference_component_name}")
+        self._allow(actions.COMPONENT_READ, [arn])
+        if self.policy.check is not None and self.policy.check.prompt is not None:
+            self._allow(actions.SMOKE_PROMPT, [arn])
+        release.node.add_dependency(adapter)
 
     def check_variant(
         self,
@@ -239,7 +260,12 @@ class Deployment(Construct):
             image: The URI of the image that the first instance type runs.
         """
         return self._release(
-            hold, asked=lambda: [{"image": image}], after=(endpoint,), config=config, smoke=True
+            hold,
+            asked=lambda: [{"image": image}],
+            adapters=list,
+            after=(endpoint,),
+            config=config,
+            smoke=True,
         )
 
     def _hold(self, key: str, fleet: Fleet, capacity: Capacity) -> Hold:
@@ -269,7 +295,8 @@ class Deployment(Construct):
         self,
         hold: Hold,
         *,
-        asked: Any,
+        asked: Callable[[], Any],
+        adapters: Callable[[], Any],
         after: Sequence[cdk.CfnResource],
         config: sagemaker.CfnEndpointConfig,
         smoke: bool,
@@ -285,6 +312,7 @@ class Deployment(Construct):
             properties["EndpointName"] = self.endpoint_name
             properties["ConfigName"] = config.attr_endpoint_config_name
             properties["Asked"] = cdk.Lazy.uncached_any(Late(asked))
+            properties["Adapters"] = cdk.Lazy.uncached_any(Late(lambda: adapters() or None))
             if smoke and check.prompt is not None:
                 properties["Smoke"] = {
                     "prompt": check.prompt,
@@ -359,31 +387,6 @@ class Deployment(Construct):
         if queue is not None:
             let_rule_send(rule, queue)
         return rule
-
-
-def replaceable_endpoint_name(base: str, instance_types: Sequence[str]) -> str:
-    """Return an endpoint's name that another instance type changes, so that CloudFormation replaces it.
-
-    SageMaker refuses to change the type of a variant that is a scalable target ("Update endpoints that use
-    auto scaling", Amazon SageMaker AI developer guide). Deregistering it in between would delete policies
-    that the template owns and give them other ARNs, which CloudFormation and alarms do not follow; a second
-    endpoint has a target of its own, and the old one serves until it has taken over.
-
-    Args:
-        base: The name without the types, of which the first 56 characters are kept.
-        instance_types: The types that the variant may run on.
-    """
-    digest = hashlib.sha256(",".join(instance_types).encode()).hexdigest()[:6]
-    return f"{base[:LONGEST_BASE_NAME].rstrip('-')}-{digest}"
-
-
-def replaceable_names(base: str) -> str:
-    """Return the pattern of all names that `replaceable_endpoint_name` has for a base.
-
-    Args:
-        base: The name without the types.
-    """
-    return f"{base[:LONGEST_BASE_NAME].rstrip('-')}-*"
 
 
 def _names(fleet: Fleet) -> dict[str, object]:

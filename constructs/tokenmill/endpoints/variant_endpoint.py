@@ -13,12 +13,7 @@ from aws_cdk import aws_sagemaker as sagemaker
 from tokenmill.endpoints.base import VARIANT as VARIANT
 from tokenmill.endpoints.base import VariantEndpointBase
 from tokenmill.endpoints.component import environment, lower_case_name, metadata, resolved, warn
-from tokenmill.endpoints.deployment import (
-    LONGEST_BASE_NAME,
-    Deployment,
-    replaceable_endpoint_name,
-    replaceable_names,
-)
+from tokenmill.endpoints.deployment import Deployment
 from tokenmill.endpoints.endpoint_checks import (
     check_alarms,
     check_endpoint,
@@ -31,6 +26,11 @@ from tokenmill.endpoints.hosting import EndpointHosting
 from tokenmill.endpoints.imported import ImportedVariantEndpoint, name_in_arn
 from tokenmill.endpoints.model import Models
 from tokenmill.endpoints.model_source import ModelSource
+from tokenmill.endpoints.replaceable_name import (
+    LONGEST_BASE_NAME,
+    replaceable_endpoint_name,
+    replaceable_names,
+)
 from tokenmill.endpoints.role import serving_role
 from tokenmill.endpoints.update_policy import UpdatePolicy
 
