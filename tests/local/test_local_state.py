@@ -54,3 +54,20 @@ def test_a_damaged_memory_of_lint_means_that_lint_runs_again(tmp_path: Path, tex
     assert memory.clean is None
     memory.remember("found nothing")
     assert memory.clean == "found nothing"
+
+
+def test_traces_do_not_make_another_assembly_but_acknowledgements_do(tmp_path: Path) -> None:
+    """What is acknowledged late has a trace through a folder of jsii's that each synth names anew."""
+    assembly = tmp_path / "cdk.out"
+    assembly.mkdir()
+
+    def write(reason: str, trace: str) -> None:
+        entry = {"type": "aws:cdk:acknowledged-rules", "data": {"rule": reason}, "trace": [trace]}
+        (assembly / "s.metadata.json").write_text(json.dumps({"/s/Role": [entry]}))
+
+    write("a reason", "/tmp/jsii-kernel-1")
+    LintMemory(tmp_path / "lint.json", assembly=assembly).remember("found nothing")
+    write("a reason", "/tmp/jsii-kernel-2")
+    assert LintMemory(tmp_path / "lint.json", assembly=assembly).clean == "found nothing"
+    write("another reason", "/tmp/jsii-kernel-2")
+    assert LintMemory(tmp_path / "lint.json", assembly=assembly).clean is None

@@ -55,5 +55,17 @@ def _digest(assembly: Path) -> str:
             digest.update(f"{tool} missing\n".encode())
     for path in sorted(assembly.rglob("*.json")):
         if not path.relative_to(assembly).parts[0].startswith("asset."):
-            digest.update(path.name.encode() + path.read_bytes())
+            digest.update(path.name.encode() + _content(path))
     return digest.hexdigest()
+
+
+def _content(path: Path) -> bytes:
+    """A file of the assembly without the traces of its metadata, which name a temporary folder of jsii's."""
+    if not path.name.endswith(".metadata.json"):
+        return path.read_bytes()
+    document = json.loads(path.read_bytes())
+    kept = {
+        place: [{name: value for name, value in entry.items() if name != "trace"} for entry in entries]
+        for place, entries in document.items()
+    }
+    return json.dumps(kept, sort_keys=True).encode()
