@@ -59,7 +59,6 @@ class World:
             variant="AllTraffic",
             dimensions={},
             capacity=1,
-            per_capacity=("", ""),
             failing=self.failing,
             latency_seconds=2.0,
         )
