@@ -77,7 +77,7 @@ class Run:
     @property
     def shards(self) -> str:
         """Key of the list of shards, one JSON object a line."""
-        return f"{self.output}/work/shards.jsonl"
+        return f"{self.output}/progress/shards.jsonl"
 
     @property
     def results(self) -> str:
@@ -96,11 +96,11 @@ class Run:
 
     def ledger(self, shard: int) -> str:
         """Key of what is known of a shard's requests."""
-        return f"{self.output}/work/ledger/{shard:08d}.json"
+        return f"{self.output}/progress/ledger/{shard:08d}.json"
 
     def part(self, kind: str, shard: int) -> str:
         """Key of a shard's own results or errors."""
-        return f"{self.output}/work/{kind}/{shard:08d}.jsonl"
+        return f"{self.output}/progress/{kind}/{shard:08d}.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,7 @@ def ask(step: str, **changes: Any) -> dict[str, Any]:
 
 
 def shards(cloud: FakeBatchCloud) -> list[Any]:
-    return cloud.lines("files", f"{OUTPUT}/work/shards.jsonl")
+    return cloud.lines("files", f"{OUTPUT}/progress/shards.jsonl")
 
 
 def turn(cloud: FakeBatchCloud, number: int, *, turns: int = 0, **changes: Any) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def prompts(count: int) -> list[dict[str, Any]]:
 def test_answers_come_back_in_the_order_of_the_lines(cloud: FakeBatchCloud) -> None:
     """Whatever the order in which shards run and requests end."""
     upload(cloud, *prompts(5))
-    assert ask("plan") == {"records": 5, "shards": 3, "shards_key": f"{OUTPUT}/work/shards.jsonl"}
+    assert ask("plan") == {"records": 5, "shards": 3, "shards_key": f"{OUTPUT}/progress/shards.jsonl"}
     for number in (2, 0, 1):
         assert turn(cloud, number)["settled"] is False
     for taken in reversed(cloud.taken):
@@ -275,7 +275,7 @@ def test_two_runs_in_one_folder_are_told_apart(
     look = batch_shard._look
 
     def beside(*arguments: Any, **named: Any) -> None:
-        cloud.objects["files", f"{OUTPUT}/work/ledger/00000000.json"].body += b" "
+        cloud.objects["files", f"{OUTPUT}/progress/ledger/00000000.json"].body += b" "
         look(*arguments, **named)
 
     cloud.answer(cloud.taken[0], "answered")
@@ -341,7 +341,7 @@ def test_fails_for_more_shards_than_a_map_can_have(
         InputRefused, match="more than 1 times 2 records; give AsyncFanOut more shard_records"
     ):
         ask("plan")
-    assert ("files", f"{OUTPUT}/work/shards.jsonl") not in cloud.objects
+    assert ("files", f"{OUTPUT}/progress/shards.jsonl") not in cloud.objects
 
 
 def test_blank_lines_and_a_missing_end_of_line_make_no_records(cloud: FakeBatchCloud) -> None:
@@ -364,7 +364,7 @@ def test_a_ledger_of_another_schema_is_not_overwritten(cloud: FakeBatchCloud) ->
     """A folder that a later version wrote stays as it is."""
     upload(cloud, *prompts(1))
     ask("plan")
-    cloud.put("files", f"{OUTPUT}/work/ledger/00000000.json", b'{"schema": 2}')
+    cloud.put("files", f"{OUTPUT}/progress/ledger/00000000.json", b'{"schema": 2}')
     with pytest.raises(
         ValueError, match="has schema 2 and this version reads 1; give the run another output"
     ):
