@@ -1,4 +1,4 @@
-"""Application Auto Scaling: ranges, steps, cooldowns, suspension, tags, activities, target tracking."""
+"""Application Auto Scaling: ranges, steps, cooldowns, suspension, tags, activities."""
 
 from __future__ import annotations
 
@@ -6,98 +6,10 @@ from typing import Any
 
 import pytest
 
+from support_autoscaling import KEY, Scaled, track
 from support_local import SCOPE
-from tokenmill.local.autoscaling import AutoScaling
-from tokenmill.local.autoscaling.records import Capacity
 from tokenmill.local.autoscaling.steps import adjustment_for, aggregated, capacity_after
 from tokenmill.local.aws_requests import AwsError
-
-KEY = {
-    "ServiceNamespace": "sagemaker",
-    "ResourceId": "inference-component/qwen",
-    "ScalableDimension": "sagemaker:inference-component:DesiredCopyCount",
-}
-
-
-class Scaled:
-    """A resource, a clock and a metric that the test sets; it implements what the service needs of others."""
-
-    def __init__(self, *, desired: int = 2, low: int = 1, high: int = 10) -> None:
-        self.now = 1_000_000.0
-        self.desired = desired
-        self.active = True
-        self.refusal: str | None = None
-        self.value: float | None = None
-        self.alarms: dict[str, dict[str, Any]] = {}
-        self.states: dict[str, str] = {}
-        self.service = AutoScaling(
-            capacities=self, alarms=self, statistic=lambda _query: self.value, clock=lambda: self.now
-        )
-        self.call("RegisterScalableTarget", MinCapacity=low, MaxCapacity=high)
-
-    def call(self, operation: str, *, key: bool = True, **params: Any) -> dict[str, Any]:
-        request = {**KEY, **params} if key else params
-        self.service.shapes.check(operation, request)
-        return self.service.call(SCOPE, operation, request)
-
-    def read(self, _scope: object, _key: object) -> Capacity:
-        return Capacity(desired=self.desired, active=self.active, unit="copy count")
-
-    def write(self, _scope: object, _key: object, wanted: int) -> None:
-        if self.refusal is not None:
-            raise AwsError("ValidationException", self.refusal)
-        self.desired = wanted
-
-    def put(self, _scope: object, properties: dict[str, Any]) -> str:
-        self.alarms[properties["AlarmName"]] = properties
-        return f"arn:alarm:{properties['AlarmName']}"
-
-    def delete(self, _scope: object, name: str) -> None:
-        self.alarms.pop(name)
-
-    def state(self, _scope: object, name: str) -> str | None:
-        return self.states.get(name)
-
-    def step_policy(self, name: str = "step", **config: Any) -> str:
-        steps = config.pop("StepAdjustments", [{"MetricIntervalLowerBound": 0, "ScalingAdjustment": 1}])
-        answer = self.call(
-            "PutScalingPolicy",
-            PolicyName=name,
-            PolicyType="StepScaling",
-            StepScalingPolicyConfiguration={
-                "AdjustmentType": "ChangeInCapacity",
-                "StepAdjustments": steps,
-                **config,
-            },
-        )
-        return str(answer["PolicyARN"])
-
-    def fire(self, arn: str, *, state: str = "ALARM", threshold: float = 1.0, name: str = "alarm") -> None:
-        """Evaluate an alarm, above its threshold, that has a policy among its actions."""
-        self.service.alarm_evaluated(
-            SCOPE,
-            {
-                "AlarmName": name,
-                "AlarmActions": [arn],
-                "StateValue": state,
-                "ComparisonOperator": "GreaterThanOrEqualToThreshold",
-                "Threshold": threshold,
-                "EvaluationPeriods": 1,
-                "Namespace": "n",
-                "MetricName": "m",
-                "Statistic": "Sum",
-                "Period": 60,
-            },
-        )
-
-    def target(self) -> dict[str, Any]:
-        answer = self.call("DescribeScalableTargets", key=False, ServiceNamespace="sagemaker")
-        [target] = answer["ScalableTargets"]
-        return dict(target)
-
-    def activities(self, **params: Any) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.call("DescribeScalingActivities", **params)["ScalingActivities"]
-        return found
 
 
 def test_an_alarm_with_the_policy_among_its_actions_executes_it() -> None:
@@ -312,107 +224,6 @@ def test_tags_are_added_replaced_and_removed() -> None:
     assert scaled.call("ListTagsForResource", key=False, ResourceARN=arn) == {"Tags": {"stack": "b"}}
     with pytest.raises(AwsError, match="ResourceNotFoundException"):
         scaled.call("TagResource", key=False, ResourceARN=f"{arn}x", Tags={"a": "b"})
-
-
-def track(scaled: Scaled, name: str = "track", **config: Any) -> str:
-    metric = {"MetricName": "m", "Namespace": "n", "Statistic": "Average"}
-    answer = scaled.call(
-        "PutScalingPolicy",
-        PolicyName=name,
-        PolicyType="TargetTrackingScaling",
-        TargetTrackingScalingPolicyConfiguration={
-            "TargetValue": 50.0,
-            "CustomizedMetricSpecification": metric,
-            **config,
-        },
-    )
-    return str(answer["PolicyARN"])
-
-
-def alarm(scaled: Scaled, kind: str, metric: float, policy: str = "track") -> None:
-    [found] = [each for name, each in scaled.alarms.items() if kind in name and policy in str(each)]
-    scaled.value = metric
-    scaled.states[found["AlarmName"]] = "ALARM"
-    scaled.service.alarm_evaluated(SCOPE, {**found, "StateValue": "ALARM"})
-
-
-def test_target_tracking_makes_its_two_alarms() -> None:
-    """3 of 3 minutes above the target, 15 of 15 below nine tenths of it."""
-    scaled = Scaled()
-    track(scaled)
-    shapes = {
-        name.rpartition("-Alarm")[2].partition("-")[0]: (
-            each["ComparisonOperator"], each["Threshold"], each["EvaluationPeriods"], each["Period"],
-        )
-        for name, each in scaled.alarms.items()
-    }  # fmt: skip
-    assert shapes == {
-        "High": ("GreaterThanThreshold", 50.0, 3, 60),
-        "Low": ("LessThanThreshold", 45.0, 15, 60),
-    }
-    before = set(scaled.alarms)
-    track(scaled, DisableScaleIn=True)
-    assert {name for name in before if "AlarmHigh" in name} == set(scaled.alarms), "the low one is gone"
-    scaled.call("DeleteScalingPolicy", PolicyName="track")
-    assert scaled.alarms == {}
-
-
-def test_target_tracking_scales_in_proportion_and_rounds_up() -> None:
-    scaled = Scaled()
-    track(scaled)
-    alarm(scaled, "High", 110.0)
-    assert scaled.desired == 5, "2 copies at 110 of 50 are 4.4"
-
-
-def test_target_tracking_waits_for_its_cooldown_unless_more_is_needed() -> None:
-    scaled = Scaled()
-    track(scaled, ScaleOutCooldown=300)
-    alarm(scaled, "High", 60.0)
-    assert scaled.desired == 3
-    scaled.desired = 2
-    scaled.now += 60
-    alarm(scaled, "High", 60.0)
-    assert scaled.desired == 2, "the same demand within the cooldown"
-    scaled.now += 60
-    alarm(scaled, "High", 200.0)
-    assert scaled.desired == 8
-
-
-def test_target_tracking_takes_copies_away_only_when_every_policy_wants_less() -> None:
-    scaled = Scaled(desired=8)
-    track(scaled)
-    track(scaled, "other")
-    alarm(scaled, "Low", 10.0, "policyName/track")
-    assert scaled.desired == 8
-    alarm(scaled, "Low", 10.0, "policyName/other")
-    assert scaled.desired == 2
-
-
-def test_target_tracking_without_data_does_nothing() -> None:
-    scaled = Scaled(desired=8)
-    track(scaled)
-    [low] = [each for name, each in scaled.alarms.items() if "Low" in name]
-    scaled.service.alarm_evaluated(SCOPE, {**low, "StateValue": "ALARM"})
-    assert scaled.desired == 8
-
-
-def test_high_resolution_concurrency_is_looked_at_every_ten_seconds() -> None:
-    scaled = Scaled()
-    scaled.call(
-        "PutScalingPolicy",
-        PolicyName="safety",
-        PolicyType="TargetTrackingScaling",
-        TargetTrackingScalingPolicyConfiguration={
-            "TargetValue": 4.0,
-            "DisableScaleIn": True,
-            "PredefinedMetricSpecification": {
-                "PredefinedMetricType": "SageMakerInferenceComponentConcurrentRequestsPerCopyHighResolution"
-            },
-        },
-    )
-    [high] = scaled.alarms.values()
-    assert (high["MetricName"], high["Period"]) == ("ConcurrentRequestsPerCopy", 10)
-    assert high["Dimensions"] == [{"Name": "InferenceComponentName", "Value": "qwen"}]
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
+import jsii
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
@@ -25,7 +27,7 @@ SAGEMAKER_NAMESPACE = "AWS/SageMaker"
 HIGH_RESOLUTION_SECONDS = 10
 
 
-class EndpointBase(Construct):
+class EndpointBase(Construct, metaclass=jsii.JSIIAbstractClass):
     """Names, grants and metrics of a model on an endpoint, in either mode."""
 
     endpoint_name: str
@@ -43,24 +45,24 @@ class EndpointBase(Construct):
     guard the very deployment that makes it."""
 
     @property
+    @abstractmethod
     def metric_target(self) -> str:
         """The value of the token metrics' Target dimension."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def scalable_dimension(self) -> str:
         """What scales: copies of a component, or instances of a variant."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def scaling_resource_id(self) -> str:
         """The component or the variant as Application Auto Scaling names it."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def sagemaker_dimensions(self) -> dict[str, str]:
         """The dimensions under which SageMaker publishes this model's metrics."""
-        raise NotImplementedError
 
     @property
     def invoke_arns(self) -> list[str]:
