@@ -134,3 +134,27 @@ def ecr() -> Any:
     import boto3
 
     return boto3.client("ecr", config=_config(read_timeout=10, attempts=4))
+
+
+@cache
+def ssm() -> Any:
+    """Parameters: handles, ledgers, versions of artifacts."""
+    import boto3
+
+    return boto3.client("ssm", config=_config(read_timeout=10, attempts=4))
+
+
+@cache
+def bedrock() -> Any:
+    """Bedrock's control plane: units, deployments, jobs, settings."""
+    import boto3
+
+    return boto3.client("bedrock", config=_config(read_timeout=10, attempts=4))
+
+
+@cache
+def ssm_handles() -> Any:
+    """Parameters that a request waits for: short time-outs, because the last value read will do."""
+    import boto3
+
+    return boto3.client("ssm", config=_config(read_timeout=2, attempts=2))

@@ -29,6 +29,9 @@ MOST_ANSWER_BYTES: Final = 4096
 MOST_REASON_CHARACTERS: Final = 1000
 RESPOND_ATTEMPTS: Final = 5
 RESPOND_SECONDS: Final = 10
+# CloudFormation waits for 3,600 s at most ("ServiceTimeout", AWS::CloudFormation::CustomResource); what is left
+# belongs to the answer and to whatever has to be undone.
+MOST_WAIT_SECONDS: Final = 3000
 # What an answer takes at worst when the function is about to be stopped.
 LAST_WORDS_SECONDS: Final = 15
 
@@ -39,7 +42,16 @@ _SECRETS: Final = re.compile(
 
 
 class Refused(Exception):
-    """The resource cannot be made, changed or deleted; the text goes into the stack's events as it stands."""
+    """The resource cannot be made, changed or deleted; the text goes into the stack's events as it stands.
+
+    Args:
+        text: One sentence for the person who reads the stack's events.
+        code: A short word for programs, such as "quota" or "name-taken".
+    """
+
+    def __init__(self, text: str, *, code: str = "") -> None:
+        super().__init__(text)
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +72,31 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimeBudget:
+    """How long a request may still take, over all calls that wait for it.
+
+    Args:
+        since: Epoch seconds of the request's first call; None where nobody keeps the time.
+        seconds: How long all calls together may take.
+        now: Gives epoch seconds.
+    """
+
+    since: float | None = None
+    seconds: float = MOST_WAIT_SECONDS
+    now: Callable[[], float] = time.time
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the first call; 0 where nobody keeps the time."""
+        return 0.0 if self.since is None else max(0.0, self.now() - self.since)
+
+    @property
+    def over(self) -> bool:
+        """Whether the request has to end now."""
+        return self.spent >= self.seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request(Identity):
     """What CloudFormation asks for.
 
@@ -69,6 +106,8 @@ class Request(Identity):
         physical_id: The id that an earlier answer gave; None for "Create".
         properties: The properties, every value a text, without ServiceToken and ServiceTimeout.
         old_properties: The properties before an update; empty otherwise.
+        replaces: The id that an update found, where what was made of it since is another one.
+        budget: How long the request may still take.
     """
 
     kind: Kind
@@ -76,12 +115,23 @@ class Request(Identity):
     physical_id: str | None
     properties: Mapping[str, Any]
     old_properties: Mapping[str, Any]
+    replaces: str | None = None
+    budget: TimeBudget = field(default_factory=lambda: TimeBudget())
 
     @property
     def own_id(self) -> str:
         """An id that this resource of this stack always has: a repeated "Create" makes nothing twice."""
         digest = hashlib.sha256(f"{self.stack_id}/{self.logical_id}".encode()).hexdigest()
         return f"{self.logical_id[:80]}-{digest[:16]}"
+
+    def token(self, purpose: str = "") -> str:
+        """An idempotency token: the same for every delivery of this request and this purpose.
+
+        48 hexadecimal digits, which every service's client token takes. It does not hold the physical id,
+        because an update that is read again after its answer has another one.
+        """
+        text = f"{self.request_id}\n{self.stack_id}\n{self.logical_id}\n{purpose}"
+        return hashlib.sha256(text.encode()).hexdigest()[:48]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

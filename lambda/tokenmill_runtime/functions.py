@@ -40,6 +40,7 @@ GATEWAY: Final = FunctionParts(
         "streaming/",
         "conversations.py",
         "gateway_config.py",
+        "gateway_options.py",
         "token_work.py",
         "emf.py",
         "metric_contract.py",

@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, cast
 
+from tokenmill_runtime.gateway_options import BedrockUse, GuardrailUse, OptionsReader, without_nothing
 from tokenmill_runtime.token_work import TokenWorkCoefficients
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class GatewayModel:
 
     ``endpoint`` and ``component`` are SageMaker names and empty for Bedrock; an endpoint of one variant has
     no component. ``target`` is the value of the metrics' Target dimension. Token limits count tokens of one
-    request.
+    request. ``guardrail`` and ``bedrock`` say how the model is asked.
     """
 
     name: str
@@ -49,6 +50,17 @@ class GatewayModel:
     endpoint: str | None = None
     component: str | None = None
     bedrock_model_id: str | None = None
+    guardrail: GuardrailUse | None = None
+    bedrock: BedrockUse | None = None
+
+    def to_document(self) -> dict[str, object]:
+        """The model's part of the gateway's document; options that are not used are left out."""
+        document = asdict(self)
+        for name in ("guardrail", "bedrock"):
+            options = without_nothing(document.pop(name))
+            if options is not None:
+                document[name] = options
+        return document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +75,7 @@ class GatewayConfig:
 
     def to_document(self) -> dict[str, object]:
         """The JSON-safe document that `from_document` reads back to an equal value."""
-        return {"schema": SCHEMA, **asdict(self), "models": [asdict(model) for model in self.models]}
+        return {"schema": SCHEMA, **asdict(self), "models": [model.to_document() for model in self.models]}
 
     @classmethod
     def from_document(cls, document: object) -> GatewayConfig:
@@ -162,6 +174,9 @@ class _Reader:
         component = self.text(body, where, "component", optional=True)
         bedrock_model_id = self.text(body, where, "bedrock_model_id", optional=backend != "bedrock")
         work = self.work(body.get("token_work"), where)
+        options = OptionsReader(self.problems)
+        guardrail = options.guardrail(body.get("guardrail"), f"{where}guardrail")
+        bedrock = options.bedrock(body.get("bedrock"), f"{where}bedrock")
         if len(self.problems) > before or work is None or name is None or target is None:
             return None
         return GatewayModel(
@@ -174,6 +189,8 @@ class _Reader:
             endpoint=endpoint,
             component=component,
             bedrock_model_id=bedrock_model_id,
+            guardrail=guardrail,
+            bedrock=bedrock,
         )
 
     def work(self, value: object, where: str) -> TokenWorkCoefficients | None:

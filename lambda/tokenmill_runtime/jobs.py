@@ -14,7 +14,16 @@ STACK_TAG: Final = "tokenmill:stack"
 NAME_TAG: Final = "tokenmill:job-name"
 DESCRIPTION_STATE: Final = "Job"
 SCHEMA: Final = 1
-KINDS: Final = ("compile", "mirror", "transform", "fan-out")
+KINDS: Final = (
+    "compile",
+    "mirror",
+    "transform",
+    "fan-out",
+    "import",
+    "customize",
+    "distill",
+    "batch",
+)
 
 
 def description_state(description: dict[str, Any], *, following: str) -> dict[str, Any]:

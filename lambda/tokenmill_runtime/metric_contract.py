@@ -19,9 +19,12 @@ TARGET_DIMENSION: Final = "Target"
 TOKEN_WORK: Final = "TokenWork"
 INPUT_TOKENS: Final = "InputTokens"
 CACHED_INPUT_TOKENS: Final = "CachedInputTokens"
+CACHE_WRITE_TOKENS: Final = "CacheWriteTokens"
 OUTPUT_TOKENS: Final = "OutputTokens"
+RESERVED_TOKENS: Final = "ReservedTokens"
 REQUESTS: Final = "Requests"
 ERRORS: Final = "Errors"
+OVERFLOW: Final = "Overflow"
 TIME_TO_FIRST_TOKEN: Final = "TimeToFirstToken"
 INTER_TOKEN_LATENCY: Final = "InterTokenLatency"
 IN_FLIGHT: Final = "InFlight"
@@ -72,8 +75,15 @@ METRICS: Final[tuple[MetricDefinition, ...]] = (
     _gateway(
         CACHED_INPUT_TOKENS, "Count", "Sum", "input tokens whose prefill the model's prefix cache saved"
     ),
+    _gateway(CACHE_WRITE_TOKENS, "Count", "Sum", "input tokens that the model wrote to its prompt cache"),
     _gateway(
         OUTPUT_TOKENS, "Count", "Sum", "output tokens, as they stream; corrected by the model's own count"
+    ),
+    _gateway(
+        RESERVED_TOKENS,
+        "Count",
+        "Sum",
+        "tokens that Bedrock's quota holds for a request when it starts: estimated input and max_tokens",
     ),
     MetricDefinition(
         name=REQUESTS,
@@ -89,6 +99,7 @@ METRICS: Final[tuple[MetricDefinition, ...]] = (
         "Sum",
         "requests that the model did not answer in full; caller's mistakes not counted",
     ),
+    _gateway(OVERFLOW, "Count", "Sum", "requests sent to the model that stands in for units or a quota"),
     _gateway(TIME_TO_FIRST_TOKEN, "Milliseconds", "p95", "from the request's arrival to the first token"),
     _gateway(INTER_TOKEN_LATENCY, "Milliseconds", "p95", "mean time between the tokens of a request"),
     _gateway(IN_FLIGHT, "Count", "Maximum", "requests in flight in one gateway process", resolution=1),

@@ -117,6 +117,24 @@ class ServiceShapes:
                 "ValidationException", f"{len(problems)} validation {noun} detected: {'; '.join(problems)}"
             )
 
+    def check_answer(self, operation: str, answer: Params) -> None:
+        """Validate what a modelled service answers, so that it says nothing that the real one could not.
+
+        Args:
+            operation: Name of the operation.
+            answer: The answer's members.
+
+        Raises:
+            AssertionError: A member is missing, unknown, of the wrong type or out of its constraints.
+        """
+        shape = self._operation(operation).output_shape
+        if shape is None:
+            assert not answer, f"{operation} answers nothing, not {sorted(answer)}"
+            return
+        report = ParamValidator().validate(answer, shape)
+        problems = [report.generate_report()] if report.has_errors() else list(_violations(shape, answer, ""))
+        assert not problems, f"{operation} would answer what its model forbids: {'; '.join(problems)}"
+
     def coerce(self, operation: str, params: Params) -> Params:
         """Give CloudFormation's property values the types of the operation's members ("1" may stand for 1).
 

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tokenmill.core.errors import TokenmillError
-from tokenmill.local import bedrock
+from tokenmill.local.bedrock import runtime as bedrock
 from tokenmill.local.autoscaling import AutoScaling
 from tokenmill.local.autoscaling.ministack_alarms import MinistackAlarms
 from tokenmill.local.aws_requests import AwsError, Params, Scope, dispatch

@@ -197,3 +197,61 @@ SCALABLE_TARGET_MARK = (
     "application-autoscaling:TagResource",
     "application-autoscaling:UntagResource",
 )
+
+# "Create a service role for importing pre-trained models" and "Create a service role for model customization"
+# (Amazon Bedrock user guide).
+IMPORT_READ = ("s3:GetObject",)
+IMPORT_LIST = ("s3:ListBucket",)
+CUSTOMIZATION_READ = ("s3:GetObject",)
+CUSTOMIZATION_WRITE = ("s3:GetObject", "s3:PutObject")
+CUSTOMIZATION_LIST = ("s3:ListBucket",)
+# "Encryption of Amazon Nova model customization jobs and artifacts", "Using customer managed key (CMK)".
+CUSTOM_MODEL_KEY = ("kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey")
+# "Actions, resources, and condition keys for Amazon Bedrock"; tags on what is made take TagResource.
+MODEL_IMPORT_RUN = ("bedrock:CreateModelImportJob", "bedrock:GetModelImportJob", "bedrock:TagResource")
+IMPORTED_MODEL_READ = ("bedrock:GetImportedModel",)
+CUSTOM_MODEL_CREATE = ("bedrock:CreateCustomModel", "bedrock:TagResource")
+CUSTOM_MODEL_READ = ("bedrock:GetCustomModel",)
+# "CreateCustomModel": what the caller needs on a model package of SageMaker.
+MODEL_PACKAGE_READ = ("sagemaker:AccessModelPackageData", "sagemaker:DescribeModelPackage")
+# "IAM policies for calling Amazon Bedrock" (AWS Step Functions developer guide), .sync.
+CUSTOMIZATION_START = ("bedrock:CreateModelCustomizationJob", "bedrock:TagResource")
+CUSTOMIZATION_WATCH = ("bedrock:GetModelCustomizationJob", "bedrock:StopModelCustomizationJob")
+TEACHER_INVOKE = ("bedrock:InvokeModel",)
+# "Preventing changes to existing parameters using ssm:Overwrite" (AWS Systems Manager user guide).
+ARTIFACT_VERSION_READ = ("ssm:GetParameter",)
+ARTIFACT_VERSION_LIST = ("ssm:GetParametersByPath",)
+ARTIFACT_VERSION_CREATE = ("ssm:PutParameter",)
+# On-demand deployments of custom models.
+MODEL_DEPLOYMENT_CREATE = ("bedrock:CreateCustomModelDeployment",)
+MODEL_DEPLOYMENT_OWN = (
+    "bedrock:DeleteCustomModelDeployment",
+    "bedrock:GetCustomModelDeployment",
+    "bedrock:ListTagsForResource",
+    "bedrock:TagResource",
+    "bedrock:UntagResource",
+    "bedrock:UpdateCustomModelDeployment",
+)
+
+# "Prerequisites for Provisioned Throughput" (Amazon Bedrock user guide): a purchase is of a foundation model
+# or a custom model; what was bought has an id that Bedrock makes up; a list takes no resource.
+UNITS_BUY = ("bedrock:CreateProvisionedModelThroughput",)
+UNITS_LIST = ("bedrock:ListProvisionedModelThroughputs",)
+UNITS_READ = ("bedrock:GetProvisionedModelThroughput", "bedrock:ListTagsForResource")
+UNITS_CHANGE = (
+    "bedrock:DeleteProvisionedModelThroughput",
+    "bedrock:UntagResource",
+    "bedrock:UpdateProvisionedModelThroughput",
+)
+UNITS_TAG = ("bedrock:TagResource",)
+# "Actions, resources, and condition keys" for Service Quotas, AWS Systems Manager, Amazon CloudWatch and AWS
+# CloudFormation: how many units may be bought, what was kept, an alarm that stays, whether a resource is gone.
+UNITS_QUOTA_READ = ("servicequotas:GetServiceQuota", "servicequotas:ListServiceQuotas")
+UNITS_LEDGER = ("ssm:DeleteParameter", "ssm:GetParameter", "ssm:PutParameter")
+UNITS_LEDGER_LIST = ("ssm:GetParametersByPath",)
+UNITS_HANDLE_READ = ("ssm:GetParameter",)
+UNITS_ALARM = ("cloudwatch:DeleteAlarms", "cloudwatch:PutMetricAlarm")
+UNITS_USE_READ = ("cloudwatch:GetMetricData",)
+UNITS_STACK_READ = ("cloudformation:DescribeStackResource", "cloudformation:DescribeStacks")
+# "StartExecution" (AWS Step Functions): the function of Bedrock's custom resources starts what waits for them.
+WAITER_START = ("states:StartExecution",)

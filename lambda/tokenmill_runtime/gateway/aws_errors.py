@@ -28,6 +28,18 @@ _TOO_LONG: Final = re.compile(
     r"maximum context length|max_model_len|input is too long|longer than the maximum", re.I
 )
 
+# "Troubleshooting Amazon Bedrock API Error Codes": the request was turned away before the model saw it.
+_TURNED_AWAY: Final = frozenset(
+    {
+        "throttlingexception",
+        "toomanyrequestsexception",
+        "servicequotaexceededexception",
+        "modelnotreadyexception",
+        "serviceunavailableexception",
+    }
+)
+_GONE: Final = re.compile(r"model identifier is invalid|provisioned (model )?throughput.*not", re.I)
+
 
 def model_error(error: Exception, model: str) -> GatewayError:
     """The gateway's error for an exception of boto3 or of the connection under it."""
@@ -109,6 +121,27 @@ _BY_STATUS: Final[dict[int, Callable[[str, str], GatewayError]]] = {
     503: unavailable,
     504: timed_out,
 }
+
+
+def turned_away(error: Exception) -> bool:
+    """Whether a model had no room for a request, so that asking another one costs no second prefill."""
+    return is_gone(error) or _code(error) in _TURNED_AWAY
+
+
+def is_gone(error: Exception) -> bool:
+    """Whether there is no such model, as when units were given back a moment ago."""
+    code = _code(error)
+    return code == "resourcenotfoundexception" or (
+        code == "validationexception" and bool(_GONE.search(str(error)))
+    )
+
+
+def _code(error: Exception) -> str:
+    from botocore.exceptions import ClientError
+
+    return (
+        str(error.response.get("Error", {}).get("Code", "")).lower() if isinstance(error, ClientError) else ""
+    )
 
 
 def _client_error(response: Any, model: str, detail: str) -> GatewayError:

@@ -21,16 +21,22 @@ END: Final = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCall:
-    """One question to a model: all messages, earlier turns included, and how to answer."""
+    """One question to a model: all messages, earlier turns included, and how to answer.
+
+    ``overflowed`` is called, from any thread, when another model than the wanted one is asked.
+    """
 
     model: GatewayModel
     messages: tuple[Message, ...]
     max_tokens: int | None
     options: Mapping[str, Any]
+    overflowed: Callable[[], None] = lambda: None
 
 
 class ModelStream(Protocol):
     """Chunks of an answer in OpenAI's form, each as the model gives it; iterating blocks.
+
+    A chunk may say in ``served_by`` which model it comes from, where that is not the one asked for.
 
     Raises GatewayError when the model fails or stops before its answer is finished.
     """

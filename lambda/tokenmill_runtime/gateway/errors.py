@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 CONTEXT_LENGTH_EXCEEDED: Final = "context_length_exceeded"
+CONTENT_FILTER: Final = "content_filter"
 
 
 class GatewayError(Exception):
@@ -55,3 +56,8 @@ def context_length_exceeded(limit: int, found: str) -> GatewayError:
     """The messages do not fit into the model's context."""
     message = f"the model's context is {limit} tokens, but {found}; shorten the messages"
     return invalid_request(message, param="messages", code=CONTEXT_LENGTH_EXCEEDED)
+
+
+def content_filtered(message: str) -> GatewayError:
+    """A guardrail lets the messages not through; the text is the one that its owner wrote for this."""
+    return invalid_request(message, param="messages", code=CONTENT_FILTER)

@@ -13,7 +13,13 @@ import anyio
 from tokenmill_runtime.gateway.aws_errors import timed_out
 from tokenmill_runtime.gateway.backend import END, ModelCall
 from tokenmill_runtime.gateway.chat_request import estimate_tokens
-from tokenmill_runtime.gateway.errors import CONTEXT_LENGTH_EXCEEDED, GatewayError, server_error
+from tokenmill_runtime.gateway.errors import (
+    CONTENT_FILTER,
+    CONTEXT_LENGTH_EXCEEDED,
+    GatewayError,
+    server_error,
+)
+from tokenmill_runtime.gateway.guardrail import GuardedBackend
 from tokenmill_runtime.gateway.log import log_line
 from tokenmill_runtime.gateway.memory import Memory
 from tokenmill_runtime.gateway.metering import Usage
@@ -57,7 +63,7 @@ class Exchange:
         self._services = services
         self._chat = chat
         self._caller = caller
-        self._backend = services.backends[chat.model.backend]
+        self._backend = _backend(services, chat)
         self._memory = Memory(
             services.conversations, chat, principal=caller.principal, request_id=caller.request_id
         )
@@ -67,6 +73,8 @@ class Exchange:
         self._next_chunk: Any = END
         self._answer: list[str] = []
         self._usage: Document | None = None
+        self._served_by: str | None = None
+        self._filtered = False
         self._outcome = "client_gone"
         self._status = 200
         self._closed = False
@@ -82,10 +90,11 @@ class Exchange:
         try:
             document = await self._ask(self._backend.complete)
             self._usage = document.get("usage")
+            self._note(document)
             message = document["choices"][0]["message"]
             answer = message.get("content") or ""
             self._count(answer + _thought(message), single_token=False)
-            await self._run(partial(self._memory.remember, answer, interrupted=False))
+            await self._remember(answer)
             self._outcome = "complete"
         except Exception as error:
             raise self._failed(error) from error
@@ -114,7 +123,7 @@ class Exchange:
                     yield encode_event(document)
                 await self._advance()
             # The turn is stored before the end is announced: whoever saw [DONE] finds it in the conversation.
-            await self._run(partial(self._memory.remember, "".join(self._answer), interrupted=False))
+            await self._remember("".join(self._answer))
             self._outcome = "complete"
             await self.close()
             if self._chat.include_usage:
@@ -152,6 +161,7 @@ class Exchange:
             input_tokens=estimate_tokens(self._memory.messages),
             request_id=self._caller.request_id,
             arrived=self._arrived,
+            max_tokens=self._call().max_tokens,
         )
         while True:
             try:
@@ -164,8 +174,16 @@ class Exchange:
         messages = self._memory.messages
         limit = self._chat.max_tokens or _default_limit(self._chat, estimate_tokens(messages))
         return ModelCall(
-            model=self._chat.model, messages=messages, max_tokens=limit, options=self._chat.options
+            model=self._chat.model,
+            messages=messages,
+            max_tokens=limit,
+            options=self._chat.options,
+            overflowed=self._overflowed,
         )
+
+    def _overflowed(self) -> None:
+        if self._meter is not None:
+            self._meter.overflow()
 
     async def _advance(self) -> None:
         self._next_chunk = await self._run(partial(next, self._chunks, END))
@@ -189,6 +207,7 @@ class Exchange:
     def _take(self, chunk: Document) -> Document | None:
         """Count a chunk and give the one to send, None for those that only carry usage."""
         self._usage = chunk.get("usage") or self._usage
+        self._note(chunk)
         choices = chunk.get("choices")
         if not choices:
             return None
@@ -197,6 +216,17 @@ class Exchange:
         self._answer.append(text)
         self._count(text + _thought(delta), single_token=self._backend.single_token_chunks)
         return self._chunk(choices)
+
+    def _note(self, said: Document) -> None:
+        """Keep which model answered, and whether what it said was taken away."""
+        self._served_by = said.get("served_by") or self._served_by
+        reasons = [choice.get("finish_reason") for choice in said.get("choices") or ()]
+        self._filtered = self._filtered or CONTENT_FILTER in reasons
+
+    async def _remember(self, answer: str) -> None:
+        """Store the answer; one that a guardrail stopped is none, and its question is left out from now."""
+        if not (self._filtered and self._chat.model.guardrail is not None):
+            await self._run(partial(self._memory.remember, answer, interrupted=False))
 
     def _count(self, text: str, *, single_token: bool) -> None:
         if text and self._meter is not None:
@@ -247,6 +277,8 @@ class Exchange:
             conversation=self._chat.conversation_id is not None,
             outcome=self._outcome,
             status=self._status,
+            served_by=self._served_by,
+            filtered=self._filtered or None,
             input_tokens=usage and usage.input_tokens,
             output_tokens=usage and usage.output_tokens,
             ttft_ms=ttft and round(ttft, 1),
@@ -256,6 +288,17 @@ class Exchange:
     def _log(self, level: Any, message: str, **fields: object) -> None:
         who = {"request_id": self._caller.request_id, "principal": self._caller.principal}
         self._services.meters.emit(log_line(level, message, **who, **fields))
+
+
+def _backend(services: Services, chat: ChatRequest) -> Backend:
+    """The model's back end; a guardrail of Bedrock stands in Converse itself, and beside any other."""
+    backend = services.backends[chat.model.backend]
+    guardrail = chat.model.guardrail
+    return (
+        backend
+        if guardrail is None or chat.model.backend == "bedrock"
+        else GuardedBackend(backend, guardrail)
+    )
 
 
 def internal_error(error: Exception) -> GatewayError:

@@ -61,6 +61,8 @@ class Memory:
                 turns = turns[: -len(self._new)]
             else:
                 self._store_asked(self._new, history.last)
+        if self._chat.model.guardrail is not None:
+            turns = _answered(turns)
         while turns and _size(turns) > room:
             turns = _without_oldest(turns, 1)
         self._earlier = turns
@@ -110,6 +112,13 @@ def _is_repeated(turns: Sequence[Turn], asked: Sequence[Message]) -> bool:
     """Whether the newest turns are these very messages, still unanswered: a client trying again."""
     newest = [(turn.role, turn.content) for turn in turns[-len(asked) :]]
     return newest == [(message.role, message.content) for message in asked]
+
+
+def _answered(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    """The turns of requests that got an answer: what a guardrail blocked must not come back as history."""
+    answers = {turn.reply_to for turn in turns}
+    answered = {turn.request_id for turn in turns if turn.sequence in answers}
+    return tuple(turn for turn in turns if turn.reply_to is not None or turn.request_id in answered)
 
 
 def _size(texts: Sequence[Turn | Message]) -> int:

@@ -22,11 +22,12 @@ PUBLISH_SECONDS: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one request; cached ones are part of the input."""
+    """Tokens of one request; those read from a cache or written to it are part of the input."""
 
     input_tokens: int
     output_tokens: int = 0
     cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
 
     @classmethod
     def from_openai(cls, usage: object) -> Usage | None:
@@ -34,12 +35,22 @@ class Usage:
         if not isinstance(usage, dict):
             return None
         details = usage.get("prompt_tokens_details") or {}
-        cached = details.get("cached_tokens") if isinstance(details, dict) else None
-        found = (usage.get("prompt_tokens"), usage.get("completion_tokens"), cached or 0)
+        details = details if isinstance(details, dict) else {}
+        found = (
+            usage.get("prompt_tokens"),
+            usage.get("completion_tokens"),
+            details.get("cached_tokens") or 0,
+            details.get("cache_write_tokens") or 0,
+        )
         counts = [count for count in found if isinstance(count, int) and count >= 0]
-        if len(counts) < len(found) or counts[2] > counts[0]:
+        if len(counts) < len(found) or counts[2] + counts[3] > counts[0]:
             return None
-        return cls(input_tokens=counts[0], output_tokens=counts[1], cached_input_tokens=counts[2])
+        return cls(
+            input_tokens=counts[0],
+            output_tokens=counts[1],
+            cached_input_tokens=counts[2],
+            cache_write_tokens=counts[3],
+        )
 
 
 class Meters:
@@ -50,10 +61,24 @@ class Meters:
         self.emit = emit
         self.in_flight: Counter[str] = Counter()
 
-    def start(self, model: GatewayModel, *, input_tokens: int, request_id: str, arrived: float) -> Meter:
-        """Publish the demand of a request that goes to its model now; ``arrived`` in monotonic seconds."""
+    def start(
+        self,
+        model: GatewayModel,
+        *,
+        input_tokens: int,
+        request_id: str,
+        arrived: float,
+        max_tokens: int | None = None,
+    ) -> Meter:
+        """Publish the demand of a request that goes to its model now.
+
+        ``arrived`` is in monotonic seconds; ``max_tokens`` is what Bedrock reserves for the answer, None for
+        the model's output limit.
+        """
         self.in_flight[model.target] += 1
-        return Meter(self, model, input_tokens=input_tokens, request_id=request_id, arrived=arrived)
+        meter = Meter(self, model, input_tokens=input_tokens, request_id=request_id, arrived=arrived)
+        meter.begin(max_tokens)
+        return meter
 
 
 class Meter:
@@ -75,7 +100,19 @@ class Meter:
         self._arrived = self._last_token = arrived
         self._last_line = meters.clock.monotonic()
         self._first_token: float | None = None
-        self._publish({contract.REQUESTS: 1, contract.IN_FLIGHT: self._in_flight})
+
+    def begin(self, max_tokens: int | None) -> None:
+        """Publish the request, and what Bedrock takes from the token quota while it runs."""
+        values: dict[str, float] = {contract.REQUESTS: 1, contract.IN_FLIGHT: self._in_flight}
+        if self._model.backend == "bedrock":
+            # "How tokens are counted in Amazon Bedrock": the whole input and max_tokens, caches included.
+            answer = self._model.max_output_tokens if max_tokens is None else max_tokens
+            values[contract.RESERVED_TOKENS] = self._known.input_tokens + answer
+        self._publish(values)
+
+    def overflow(self) -> None:
+        """Publish at once that the request goes to a model that stands in for the wanted one."""
+        self._publish({contract.OVERFLOW: 1})
 
     @property
     def usage(self) -> Usage:
@@ -134,6 +171,7 @@ class Meter:
             contract.TOKEN_WORK: work - self._published_work,
             contract.INPUT_TOKENS: known.input_tokens - before.input_tokens,
             contract.CACHED_INPUT_TOKENS: known.cached_input_tokens - before.cached_input_tokens,
+            contract.CACHE_WRITE_TOKENS: known.cache_write_tokens - before.cache_write_tokens,
             contract.OUTPUT_TOKENS: known.output_tokens - before.output_tokens,
         }
         line = {name: value for name, value in differences.items() if value} | dict(values)

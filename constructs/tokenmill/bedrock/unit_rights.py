@@ -1,0 +1,97 @@
+"""What the function of provisioned units may do, and with what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+
+from tokenmill.security import actions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tokenmill.core.model_units import UnitModel
+
+LEDGER_PREFIX = "/tokenmill/units"
+HANDLE_PREFIX = "/tokenmill/models"
+OWNER_TAG = "tokenmill:resource"
+
+
+def arn(service: str, resource: str) -> str:
+    """Return an ARN of the stack's account and region, in its partition.
+
+    Args:
+        service: The service's namespace.
+        resource: Type and name.
+    """
+    return f"arn:{cdk.Aws.PARTITION}:{service}:{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}:{resource}"
+
+
+def model_arn(model: UnitModel | str) -> str:
+    """Return the ARN of what is invoked or bought.
+
+    Args:
+        model: A purchase's model, or the id of a foundation model.
+    """
+    name = model if isinstance(model, str) else model.model
+    if name.startswith("arn:") or cdk.Token.is_unresolved(name):
+        return name
+    return f"arn:{cdk.Aws.PARTITION}:bedrock:{cdk.Aws.REGION}::foundation-model/{name}"
+
+
+def bought() -> str:
+    """Return the pattern of ARNs of units: Bedrock makes each id up when they are bought."""
+    return arn("bedrock", "provisioned-model/*")
+
+
+def unit_statements(model: UnitModel, *, handle: str, alarms: str) -> list[iam.PolicyStatement]:
+    """Return exactly what one resource of provisioned units takes.
+
+    Units that tokenmill did not buy are out of reach: changing and deleting asks for its tag, and so does
+    tagging, except in the call that buys them ("Controlling access to AWS resources using tags", IAM).
+
+    Args:
+        model: What is bought.
+        handle: The name of the SSM parameter that callers read.
+        alarms: What names of alarms begin with that stay when the stack goes.
+    """
+    units, owned = bought(), {"Null": {f"aws:ResourceTag/{OWNER_TAG}": "false"}}
+    parameters = [arn("ssm", f"parameter{handle}"), arn("ssm", f"parameter{LEDGER_PREFIX}/*")]
+    return [
+        _allow(actions.UNITS_BUY, [model_arn(model)]),
+        _allow(actions.UNITS_LIST, ["*"]),
+        _allow(actions.UNITS_READ, [units]),
+        _allow(actions.UNITS_CHANGE, [units], owned),
+        _allow(actions.UNITS_TAG, [units], {"Null": {f"aws:RequestTag/{OWNER_TAG}": "false"}}),
+        _allow(actions.UNITS_TAG, [units], owned),
+        _allow(actions.UNITS_QUOTA_READ, ["*"]),
+        _allow(actions.UNITS_LEDGER, parameters),
+        _allow(actions.UNITS_LEDGER_LIST, [arn("ssm", f"parameter{LEDGER_PREFIX}")]),
+        _allow(actions.UNITS_ALARM, [arn("cloudwatch", f"alarm:{alarms}*")]),
+        _allow(actions.UNITS_USE_READ, ["*"]),
+        _allow(actions.UNITS_STACK_READ, [cdk.Aws.STACK_ID]),
+    ]
+
+
+def unit_reasons(*, alarms: str) -> dict[str, str]:
+    """Return why policies of units have wildcards, by the resource with its tokens.
+
+    Args:
+        alarms: What names of alarms begin with that stay when the stack goes.
+    """
+    return {
+        "*": "Listing units, quotas and metrics takes no resource in a policy, nor do X-Ray and the network "
+        "interfaces of a VPC.",
+        bought(): "Bedrock makes the id of units up when they are bought; changing them asks for our tag.",
+        arn("ssm", f"parameter{LEDGER_PREFIX}/*"): "The ledger has an entry for each purchase, also of earlier "
+        "deployments, whose names no template knows.",
+        arn("cloudwatch", f"alarm:{alarms}*"): "An alarm on units that were kept is named after them.",
+    }
+
+
+def _allow(
+    allowed: Sequence[str], resources: Sequence[str], conditions: dict[str, object] | None = None
+) -> iam.PolicyStatement:
+    return iam.PolicyStatement(actions=list(allowed), resources=list(resources), conditions=conditions)

@@ -1,0 +1,220 @@
+"""The construct behind every job that makes a version: state machine, roles, log, tags."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from tokenmill.customization._states import RECIPE_DIGITS, JobAbout, Making, Naming, definition
+from tokenmill.endpoints.job import tag_job
+from tokenmill.security import actions
+from tokenmill.security.acknowledge import acknowledge, any_resource
+from tokenmill.security.hosting import FunctionHosting
+from tokenmill.security.logs import log_group
+from tokenmill.security.printed import printed
+from tokenmill_runtime import artifact_versions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from aws_cdk import aws_kms as kms
+    from aws_cdk import aws_s3 as s3
+    from aws_cdk import aws_stepfunctions as stepfunctions
+
+    from tokenmill.customization.artifact import ModelArtifact
+
+# CustomModelName and ImportedModelName take 63: the base, a version and the beginning of the recipe.
+BASE_NAME = 63 - artifact_versions.LONGEST_VERSION - RECIPE_DIGITS - 2
+BEDROCK = "bedrock.amazonaws.com"
+UNNAMED = (
+    "Amazon Bedrock names jobs and models by random ids, which only a run knows; the role passes one "
+    "service role alone."
+)
+
+
+class ArtifactJob(Construct):
+    """What ModelImport and ModelCustomization have in common.
+
+    Nothing starts a job but `tokenmill jobs run`; a run makes one version and records it for ever.
+    """
+
+    artifact: ModelArtifact
+    state_machine: stepfunctions.CfnStateMachine
+    service_role: iam.Role
+
+    @property
+    def job_name(self) -> str:
+        """What `tokenmill jobs` calls the job."""
+        return self.node.id
+
+    def grant_start(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let a principal start runs and see how they end.
+
+        Args:
+            grantee: The principal.
+        """
+        runs = cdk.Stack.of(self).format_arn(
+            service="states",
+            resource="execution",
+            resource_name=f"{self.state_machine.attr_name}:*",
+            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+        )
+        watch = iam.Grant.add_to_principal(
+            grantee=grantee, actions=list(actions.JOB_WATCH), resource_arns=[runs]
+        )
+        return iam.Grant.add_to_principal(
+            grantee=grantee, actions=list(actions.JOB_START), resource_arns=[self.state_machine.ref]
+        ).combine(watch)
+
+    def _base_name(self) -> str:
+        return cdk.Names.unique_resource_name(self, max_length=BASE_NAME, separator="-").lower()
+
+    def _service_role(self, description: str, source: str | None) -> iam.Role:
+        """Make the role that Bedrock works with, which no other account's jobs can have it take.
+
+        "Cross-service confused deputy prevention" (Amazon Bedrock user guide); `source` is the kind of job
+        that may take it, where AWS documents one.
+        """
+        here = cdk.Stack.of(self)
+        conditions: dict[str, Any] = {"StringEquals": {"aws:SourceAccount": here.account}}
+        if source is not None:
+            arn = here.format_arn(service="bedrock", resource=source, resource_name="*")
+            conditions["ArnEquals"] = {"aws:SourceArn": arn}
+        principal = iam.ServicePrincipal(BEDROCK, conditions=conditions)
+        return iam.Role(self, "ServiceRole", assumed_by=principal, description=description)
+
+    def _state_machine(
+        self,
+        about: JobAbout,
+        making: Making,
+        *,
+        recipe: str,
+        statements: Sequence[iam.PolicyStatement],
+        hosting: FunctionHosting,
+    ) -> stepfunctions.CfnStateMachine:
+        from aws_cdk import aws_stepfunctions as stepfunctions
+
+        naming = Naming(artifact=self.artifact.path, base=self._base_name(), recipe=recipe)
+        document = definition(about, naming, making, partition=cdk.Aws.PARTITION)
+        role = self._machine_role(about, statements)
+        logs = log_group(self, "Logs", hosting)
+        machine = stepfunctions.CfnStateMachine
+        made = machine(
+            self,
+            "Resource",
+            definition_string=cdk.Stack.of(self).to_json_string(document),
+            role_arn=role.role_arn,
+            state_machine_type="STANDARD",
+            logging_configuration=machine.LoggingConfigurationProperty(
+                destinations=[
+                    machine.LogDestinationProperty(
+                        cloud_watch_logs_log_group=machine.CloudWatchLogsLogGroupProperty(
+                            log_group_arn=logs.log_group_arn
+                        )
+                    )
+                ],
+                include_execution_data=True,
+                level="ALL",
+            ),
+            tracing_configuration=machine.TracingConfigurationProperty(enabled=True),
+        )
+        made.node.add_dependency(role)
+        tag_job(made, kind=about.kind, name=about.name)
+        return made
+
+    def _machine_role(self, about: JobAbout, statements: Sequence[iam.PolicyStatement]) -> iam.Role:
+        role = iam.Role(
+            self,
+            "Role",
+            assumed_by=iam.ServicePrincipal("states.amazonaws.com"),
+            description=f"Runs the job that {about.about}"[:1000],
+        )
+        versions = self.artifact.version_arns
+        never = {"StringEquals": {"ssm:Overwrite": "true"}}
+        record = (*actions.ARTIFACT_VERSION_READ, *actions.ARTIFACT_VERSION_CREATE)
+        fixed = (
+            iam.PolicyStatement(
+                actions=list(actions.PASS_ROLE),
+                resources=[self.service_role.role_arn],
+                conditions={"StringEquals": {"iam:PassedToService": BEDROCK}},
+            ),
+            iam.PolicyStatement(actions=list(record), resources=[versions]),
+            iam.PolicyStatement(
+                effect=iam.Effect.DENY,
+                actions=list(actions.ARTIFACT_VERSION_CREATE),
+                resources=[versions],
+                conditions=never,
+            ),
+            iam.PolicyStatement(
+                actions=[*actions.STATE_MACHINE_LOGS, *actions.STATE_MACHINE_TRACES], resources=["*"]
+            ),
+        )
+        for statement in (*statements, *fixed):
+            role.add_to_policy(statement)
+        wide = [arn for statement in statements for arn in statement.resources if arn.endswith("*")]
+        acknowledge(
+            role,
+            {
+                any_resource(): "Log deliveries, resource policies and X-Ray take no resource in a policy.",
+                any_resource(printed(role, versions)): "A run says which version it makes.",
+                **{any_resource(printed(role, arn)): UNNAMED for arn in wide},
+            },
+        )
+        return role
+
+    def _bedrock_arn(self, resource: str) -> str:
+        return cdk.Stack.of(self).format_arn(service="bedrock", resource=resource, resource_name="*")
+
+    def _allow_folder(
+        self, bucket: s3.IBucket, prefix: str, *, objects: Sequence[str], listing: Sequence[str]
+    ) -> None:
+        """Let the service role reach one folder, or one object, of a bucket of this account."""
+        account = {"aws:ResourceAccount": cdk.Stack.of(self).account}
+        role, arn = self.service_role, bucket.arn_for_objects(prefix)
+        role.add_to_policy(
+            iam.PolicyStatement(
+                actions=list(objects), resources=[arn], conditions={"StringEquals": account}
+            )
+        )
+        role.add_to_policy(
+            iam.PolicyStatement(
+                actions=list(listing),
+                resources=[bucket.bucket_arn],
+                conditions={"StringEquals": account, "StringLike": {"s3:prefix": prefix}},
+            )
+        )
+        if prefix.endswith("*"):
+            reason = "Bedrock reads and writes all the files of one folder, whose names a run decides."
+            finding = any_resource(f"{printed(role, bucket.bucket_arn)}/{prefix}")
+            acknowledge(role, {finding: reason})
+
+    def _allow_key(self, key: kms.IKey | None, allowed: Sequence[str]) -> None:
+        if key is not None:
+            key.grant(self.service_role, *allowed)
+
+
+def recipe_of(scope: Construct, document: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of what a model is made of, the same for the same template.
+
+    Args:
+        scope: A construct of the stack.
+        document: What it is made of, which may hold tokens.
+    """
+    text = json.dumps(cdk.Stack.of(scope).resolve(dict(document)), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def tags_of(artifact: ModelArtifact, *, lower: bool = False) -> list[dict[str, str]]:
+    """Return the tags of what a run makes, which say whose it is.
+
+    Args:
+        artifact: The artifact.
+        lower: Whether the API calls the fields key and value.
+    """
+    names = ("key", "value") if lower else ("Key", "Value")
+    return [{names[0]: "tokenmill:artifact", f"{names[1]}": artifact.path}]

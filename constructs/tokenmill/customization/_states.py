@@ -1,0 +1,399 @@
+"""The state machine of a job that makes one version of a model artifact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tokenmill_runtime import artifact_versions, jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+States = dict[str, Any]
+# What of the base of a model's name a job's own name keeps, beside 40 digits of its execution.
+JOB_BASE = 20
+RECIPE_DIGITS = 8
+TOKEN = "States.Hash($$.Execution.Id, 'SHA-256')"
+IMPORT_POLL_SECONDS = 60
+FAILED = {"Variable": "$.polled.Status", "StringEquals": "Failed", "Next": "MakingFailed"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Making:
+    """How a version is made: the states from "Make" to a `$.model.ModelArn`, and how a model is found by name.
+
+    Args:
+        states: The states; the first is "Make", and what follows the last is "Describe" or "Find".
+        finding: The API that finds the model by its name, such as "getCustomModel".
+    """
+
+    states: Mapping[str, Any]
+    finding: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Naming:
+    """What a version, its model and its recipe are called.
+
+    Args:
+        artifact: The artifact's path.
+        base: The beginning of the model's name.
+        recipe: SHA-256 of what the model is made of.
+    """
+
+    artifact: str
+    base: str
+    recipe: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobAbout:
+    """What a job says of itself.
+
+    Args:
+        kind: Its kind, such as "import".
+        name: The construct's id.
+        about: One sentence for people.
+        limit_seconds: After how long a run is stopped, in seconds.
+        cost: What is paid for, in words.
+        facts: What else stands in a version's manifest, such as the source.
+    """
+
+    kind: str
+    name: str
+    about: str
+    limit_seconds: int
+    cost: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def definition(about: JobAbout, naming: Naming, making: Making, *, partition: str) -> States:
+    """Return the state machine: look, find what an earlier run left, make, record for ever.
+
+    Args:
+        about: What the job says of itself.
+        naming: Its names.
+        making: How the model is made.
+        partition: The AWS partition.
+    """
+    description = {
+        "kind": about.kind,
+        "name": about.name,
+        "about": about.about,
+        "limit_seconds": about.limit_seconds,
+        "cost": about.cost,
+        "artifact": naming.artifact,
+        "recipe": naming.recipe,
+        "input": {"version": "1"},
+    }
+    return {
+        "Comment": f"{about.about}; start it with: tokenmill jobs run {about.kind}",
+        "StartAt": jobs.DESCRIPTION_STATE,
+        "TimeoutSeconds": about.limit_seconds,
+        "States": {
+            jobs.DESCRIPTION_STATE: jobs.description_state(description, following="CheckInput"),
+            **_input_check(),
+            "Names": _names(naming),
+            **_look(naming, partition),
+            **_find(making.finding, partition),
+            **making.states,
+            **_record(about, naming, partition),
+        },
+    }
+
+
+def sdk(partition: str, action: str, parameters: Mapping[str, Any], **more: Any) -> States:
+    """Return a task that calls an API as it is ("AWS SDK service integrations", AWS Step Functions).
+
+    Args:
+        partition: The AWS partition.
+        action: The service and its action, such as "bedrock:getCustomModel".
+        parameters: What is asked.
+        more: The state's further fields.
+    """
+    return task(f"arn:{partition}:states:::aws-sdk:{action}", parameters, **more)
+
+
+def task(resource: str, parameters: Mapping[str, Any], **more: Any) -> States:
+    """Return a task that is tried again where the service was busy.
+
+    Args:
+        resource: The integration.
+        parameters: What is asked.
+        more: The state's further fields.
+    """
+    service = "Ssm" if ":ssm:" in resource else "Bedrock"
+    busy = ("ThrottlingException", "InternalServerException", "InternalServerErrorException")
+    retried = [*(f"{service}.{error}" for error in busy), f"{service}.SdkClientException"]
+    return {
+        "Type": "Task",
+        "Resource": resource,
+        "Parameters": dict(parameters),
+        "Retry": [
+            {
+                "ErrorEquals": retried,
+                "IntervalSeconds": 5,
+                "BackoffRate": 2,
+                "MaxAttempts": 8,
+                "MaxDelaySeconds": 120,
+                "JitterStrategy": "FULL",
+            }
+        ],
+        **more,
+    }
+
+
+def _input_check() -> States:
+    version = "$.version"
+    given = [
+        {"Variable": version, "IsPresent": True},
+        {"Variable": version, "IsString": True},
+        {"Not": {"Variable": version, "StringEquals": ""}},
+        # A path of its own would be another artifact's.
+        {"Not": {"Variable": version, "StringMatches": "*/*"}},
+    ]
+    return {
+        "CheckInput": {
+            "Type": "Choice",
+            "Choices": [{"And": given, "Next": "Names"}],
+            "Default": "InputRefused",
+        },
+        "InputRefused": {
+            "Type": "Fail",
+            "Error": "InputRefused",
+            "Cause": f'the input must be {{"version": "..."}} with {artifact_versions.VERSION_RULE}',
+        },
+    }
+
+
+def _names(naming: Naming) -> States:
+    short = naming.recipe[:RECIPE_DIGITS]
+    return {
+        "Type": "Pass",
+        "Parameters": {
+            "version.$": "$.version",
+            "parameter.$": f"States.Format('{naming.artifact}/{{}}', $.version)",
+            # Found again by name, whoever made it; the recipe is in it, so what is found is what is asked for.
+            "model_name.$": f"States.Format('{naming.base}-{{}}-{short}', $.version)",
+            "job_name.$": f"States.Format('{naming.base[:JOB_BASE].rstrip('-')}-{{}}', "
+            "States.Hash($$.Execution.Id, 'SHA-1'))",
+        },
+        "Next": "Look",
+    }
+
+
+def _look(naming: Naming, partition: str) -> States:
+    taken = (
+        "version {} is built already, from another recipe ({}); versions never change, so run the job with "
+        "another version"
+    )
+    return {
+        "Look": sdk(
+            partition,
+            "ssm:getParameter",
+            {"Name.$": "$.parameter"},
+            ResultSelector={"manifest.$": "States.StringToJson($.Parameter.Value)"},
+            ResultPath="$.found",
+            Catch=[
+                {"ErrorEquals": ["Ssm.ParameterNotFoundException"], "ResultPath": "$.missing", "Next": "Find"}
+            ],
+            Next="IsSame",
+        ),
+        "IsSame": {
+            "Type": "Choice",
+            "Choices": [
+                {
+                    "Variable": "$.found.manifest.recipe",
+                    "StringEquals": naming.recipe,
+                    "Next": "AlreadyBuilt",
+                }
+            ],
+            "Default": "VersionTaken",
+        },
+        "AlreadyBuilt": {"Type": "Succeed", "InputPath": "$.found.manifest"},
+        "VersionTaken": {
+            "Type": "Fail",
+            "Error": "VersionTaken",
+            "CausePath": f"States.Format('{taken}', $.version, $.found.manifest.recipe)",
+        },
+    }
+
+
+def _find(finding: str, partition: str) -> States:
+    def status(value: str, following: str) -> States:
+        known = {"Variable": "$.model.ModelStatus", "IsPresent": True}
+        same = {"Variable": "$.model.ModelStatus", "StringEquals": value}
+        return {"And": [known, same], "Next": following}
+
+    failed = (
+        "model {} could not be made; see it with: aws bedrock get-custom-model --model-identifier {}, delete it "
+        "with: aws bedrock delete-custom-model --model-identifier {}, and run the job again"
+    )
+    return {
+        "Find": sdk(
+            partition,
+            f"bedrock:{finding}",
+            {"ModelIdentifier.$": "$.model_name"},
+            ResultPath="$.model",
+            Catch=[
+                {
+                    "ErrorEquals": ["Bedrock.ResourceNotFoundException"],
+                    "ResultPath": "$.missing",
+                    "Next": "Make",
+                }
+            ],
+            Next="IsMade",
+        ),
+        "IsMade": {
+            "Type": "Choice",
+            "Choices": [status("Creating", "WaitForModel"), status("Failed", "ModelFailed")],
+            "Default": "Describe",
+        },
+        "WaitForModel": {"Type": "Wait", "Seconds": IMPORT_POLL_SECONDS, "Next": "Find"},
+        "ModelFailed": {
+            "Type": "Fail",
+            "Error": "ModelFailed",
+            "CausePath": f"States.Format('{failed}', $.model_name, $.model_name, $.model_name)",
+        },
+    }
+
+
+def _record(about: JobAbout, naming: Naming, partition: str) -> States:
+    return {
+        "Describe": {
+            "Type": "Pass",
+            "Parameters": {
+                "schema": artifact_versions.SCHEMA,
+                "artifact": naming.artifact,
+                "version.$": "$.version",
+                "kind": about.kind,
+                "model_arn.$": "$.model.ModelArn",
+                "model_name.$": "$.model_name",
+                "recipe": naming.recipe,
+                "run.$": "$$.Execution.Id",
+                "recorded.$": "$$.State.EnteredTime",
+                **about.facts,
+            },
+            "ResultPath": "$.manifest",
+            "Next": "Record",
+        },
+        "Record": sdk(
+            partition,
+            "ssm:putParameter",
+            {
+                "Name.$": "$.parameter",
+                "Value.$": "States.JsonToString($.manifest)",
+                "Type": "String",
+                "Overwrite": False,
+                "Description": f"A version of a model, made by the job {about.name}; consumers pin it",
+            },
+            ResultPath="$.recorded",
+            Catch=[
+                {
+                    "ErrorEquals": ["Ssm.ParameterAlreadyExistsException"],
+                    "ResultPath": "$.other",
+                    "Next": "Look",
+                }
+            ],
+            Next="Built",
+        ),
+        "Built": {"Type": "Succeed", "InputPath": "$.manifest"},
+    }
+
+
+def polled_import(
+    request: Mapping[str, Any], *, partition: str
+) -> Making:
+    """Return how open weights are imported: one job, asked for its state once a minute.
+
+    Step Functions has no `.sync` for it ("Optimizing integrations", AWS Step Functions developer guide).
+
+    Args:
+        request: The parameters of CreateModelImportJob.
+        partition: The AWS partition.
+    """
+    return Making(
+        finding="getImportedModel",
+        states={
+            "Make": sdk(
+                partition,
+                "bedrock:createModelImportJob",
+                request,
+                ResultSelector={"arn.$": "$.JobArn"},
+                ResultPath="$.started",
+                Next="Wait",
+            ),
+            "Wait": {"Type": "Wait", "Seconds": IMPORT_POLL_SECONDS, "Next": "Poll"},
+            "Poll": sdk(
+                partition,
+                "bedrock:getModelImportJob",
+                {"JobIdentifier.$": "$.started.arn"},
+                ResultPath="$.polled",
+                Next="IsDone",
+            ),
+            "IsDone": {
+                "Type": "Choice",
+                "Choices": [
+                    {"Variable": "$.polled.Status", "StringEquals": "Completed", "Next": "Made"},
+                    FAILED,
+                ],
+                "Default": "Wait",
+            },
+            "Made": {
+                "Type": "Pass",
+                "Parameters": {"ModelArn.$": "$.polled.ImportedModelArn"},
+                "ResultPath": "$.model",
+                "Next": "Describe",
+            },
+            "MakingFailed": {
+                "Type": "Fail",
+                "Error": "ImportFailed",
+                "CausePath": "States.JsonToString($.polled)",
+            },
+        },
+    )
+
+
+def created_model(request: Mapping[str, Any], *, partition: str) -> Making:
+    """Return how a model of Amazon Nova that SageMaker trained becomes a custom model: made, and waited for.
+
+    Args:
+        request: The parameters of CreateCustomModel.
+        partition: The AWS partition.
+    """
+    make = sdk(partition, "bedrock:createCustomModel", request, ResultPath="$.started", Next="WaitForModel")
+    return Making(finding="getCustomModel", states={"Make": make})
+
+
+def customized(request: Mapping[str, Any], *, partition: str, limit_seconds: int) -> Making:
+    """Return how a model is fine-tuned or distilled: Step Functions waits for the job and stops it in time.
+
+    "Invoke and customize Amazon Bedrock models with Step Functions": CreateModelCustomizationJob.sync has the
+    fields of the API.
+
+    Args:
+        request: The parameters of CreateModelCustomizationJob.
+        partition: The AWS partition.
+        limit_seconds: After how long the job is stopped, in seconds.
+    """
+    return Making(
+        finding="getCustomModel",
+        states={
+            "Make": task(
+                f"arn:{partition}:states:::bedrock:createModelCustomizationJob.sync",
+                request,
+                ResultPath="$.made",
+                TimeoutSeconds=limit_seconds,
+                Next="Read",
+            ),
+            "Read": sdk(
+                partition,
+                "bedrock:getModelCustomizationJob",
+                {"JobIdentifier.$": "$.job_name"},
+                ResultSelector={"ModelArn.$": "$.OutputModelArn"},
+                ResultPath="$.model",
+                Next="Describe",
+            ),
+        },
+    )
