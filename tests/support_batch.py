@@ -63,11 +63,15 @@ class FakeBatchCloud:
         self.metadata: dict[str, dict[str, str]] = {}
         self.aborted: list[str] = []
         self.reads: list[str] = []
-        handler = type("Handler", (_Handler,), {"cloud": self})
+        handler = type("Handler", (self.handler(),), {"cloud": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        """What answers requests; a cloud with further services has another."""
+        return ObjectHandler
 
     def close(self) -> None:
         self._server.shutdown()
@@ -109,17 +113,23 @@ class Context:
 
 def running(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> Iterator[FakeBatchCloud]:
     """A cloud that boto3 and the fan-out's function find in the environment, for a fixture to yield from."""
-    fake = FakeBatchCloud()
+    clients = (aws_clients.s3, aws_clients.sagemaker_runtime)
+    yield from serving(monkeypatch, FakeBatchCloud(), {"TOKENMILL_FAN_OUT": json.dumps(settings)}, clients)
+
+
+def serving(
+    monkeypatch: pytest.MonkeyPatch, fake: FakeBatchCloud, variables: dict[str, str], clients: tuple[Any, ...]
+) -> Iterator[Any]:
+    """A cloud that boto3 and a function find in the environment, with clients made for it."""
     for name, value in {
         "AWS_ENDPOINT_URL": fake.url,
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
-        "TOKENMILL_FAN_OUT": json.dumps(settings),
+        **variables,
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(aws_clients, "_config", _one_attempt)
-    clients = (aws_clients.s3, aws_clients.sagemaker_runtime)
     for client in clients:
         client.cache_clear()
     yield fake
@@ -135,8 +145,8 @@ def _one_attempt(*, read_timeout: float, attempts: int) -> Config:
     return Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"})
 
 
-class _Handler(BaseHTTPRequestHandler):
-    cloud: FakeBatchCloud
+class ObjectHandler(BaseHTTPRequestHandler):
+    cloud: Any
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 SCOPE = Scope(ACCOUNT, REGION)
-MODEL = "anthropic.claude-3-haiku-20240307-v1:0"
+MODEL = "amazon.nova-lite-v1:0:24k"
 PLENTY = UnitQuotas(base=100, custom=100, committed=100)
 
 
@@ -39,7 +39,11 @@ class FakeBedrock:
     """A control plane, its server's address and its clock."""
 
     def __init__(
-        self, *, behaviour: Behaviour | None = None, quotas: UnitQuotas | None = None, now: float | None = None
+        self,
+        *,
+        behaviour: Behaviour | None = None,
+        quotas: UnitQuotas | None = None,
+        now: float | None = None,
     ) -> None:
         self.clock = Clock() if now is None else Clock(now)
         self.control = BedrockControl(
@@ -76,8 +80,6 @@ class FakeBedrock:
             aws_secret_access_key="secret",
             config=Config(retries={"total_max_attempts": 1}, **options),
         )
-
-
 
 
 @contextlib.contextmanager

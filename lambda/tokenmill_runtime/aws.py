@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -152,9 +153,46 @@ def bedrock() -> Any:
     return boto3.client("bedrock", config=_config(read_timeout=10, attempts=4))
 
 
+def bedrock_once() -> Any:
+    """Bedrock's control plane without attempts of the client's own: who calls comes back a moment later."""
+    return _bedrock_at(os.environ.get("AWS_ENDPOINT_URL_BEDROCK"), os.environ.get("AWS_ENDPOINT_URL"))
+
+
+@cache
+def _bedrock_at(*_addresses: str | None) -> Any:
+    """One client for each address that the environment has named so far."""
+    import boto3
+
+    return boto3.client("bedrock", config=_config(read_timeout=15, attempts=1))
+
+
 @cache
 def ssm_handles() -> Any:
     """Parameters that a request waits for: short time-outs, because the last value read will do."""
     import boto3
 
     return boto3.client("ssm", config=_config(read_timeout=2, attempts=2))
+
+
+@cache
+def step_functions() -> Any:
+    """Executions, and the tasks of theirs that wait for an answer."""
+    import boto3
+
+    return boto3.client("stepfunctions", config=_config(read_timeout=10, attempts=4))
+
+
+@cache
+def cloudwatch() -> Any:
+    """Alarms that outlive a stack, and the use of units."""
+    import boto3
+
+    return boto3.client("cloudwatch", config=_config(read_timeout=10, attempts=4))
+
+
+@cache
+def service_quotas() -> Any:
+    """What an account may own, and what it has to request."""
+    import boto3
+
+    return boto3.client("service-quotas", config=_config(read_timeout=10, attempts=4))

@@ -13,20 +13,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from tokenmill_runtime import batch_objects
 from tokenmill_runtime.batch_inference_job import job_of, record_id
-from tokenmill_runtime.batch_inference_records import USAGE, response, usage
-from tokenmill_runtime.batch_inference_run import (
-    PART_FILE,
-    Part,
-    read_source,
-    write_line,
-    write_summary,
-)
-from tokenmill_runtime.batch_objects import ObjectWriter, split_uri
+from tokenmill_runtime.batch_inference_part import PartWriter, summary_of
+from tokenmill_runtime.batch_inference_run import PART_FILE, read_source, write_summary
+from tokenmill_runtime.batch_objects import split_uri
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tokenmill_runtime.batch_inference_run import BatchRun, Settings
+    from tokenmill_runtime.batch_inference_run import BatchRun, Part, Settings
     from tokenmill_runtime.batch_run import Record
 
 TOO_MANY, SERVER_ERRORS = 429, range(500, 600)
@@ -59,48 +53,6 @@ class _Spill:
         return found
 
 
-class PartWriter:
-    """Results, errors and records to send again of one part, and what they add up to."""
-
-    def __init__(self, run: BatchRun, settings: Settings, part: Part, round_number: int) -> None:
-        def writer(name: str) -> ObjectWriter:
-            return ObjectWriter(
-                settings.bucket, run.part(round_number, part.number, name), metadata=run.mark
-            )
-
-        self._settings = settings
-        self._results, self._errors = writer("results.jsonl"), writer("errors.jsonl")
-        self._again = writer("again.jsonl")
-        self.counts = {"succeeded": 0, "failed": 0, "again": 0}
-        self.tokens = dict.fromkeys(USAGE, 0)
-
-    def __enter__(self) -> PartWriter:
-        for writer in (self._results, self._errors, self._again):
-            writer.__enter__()
-        return self
-
-    def __exit__(self, kind: object, value: object, trace: object) -> None:
-        for writer in (self._results, self._errors, self._again):
-            writer.__exit__(kind, value, trace)
-
-    def answer(self, record: Record, answer: Mapping[str, Any]) -> None:
-        """Take an answer in Converse's form."""
-        for name, count in usage(answer).items():
-            self.tokens[name] += count
-        self.counts["succeeded"] += 1
-        self._results.write(write_line(record, response=response(answer, self._settings)))
-
-    def fail(self, record: Record, error: Mapping[str, Any]) -> None:
-        """Take an error that stands."""
-        self.counts["failed"] += 1
-        self._errors.write(write_line(record, error=error))
-
-    def send_again(self, record: Record, error: Mapping[str, Any]) -> None:
-        """Take a record that another job may answer; the error stands if there is none."""
-        self.counts["again"] += 1
-        self._again.write(write_line(record, body=json.loads(record.body), error=error))
-
-
 def gather(run: BatchRun, settings: Settings, part: Part, *, round_number: int) -> dict[str, Any]:
     """Write a part's results, errors and records to send again, and that it is settled."""
     job = job_of(run, settings, part, round_number)
@@ -116,15 +68,9 @@ def gather(run: BatchRun, settings: Settings, part: Part, *, round_number: int) 
         with PartWriter(run, settings, part, round_number) as written:
             for record in read_source(run, settings, part, round_number):
                 _settle(record, spill.outcome(record), missing, written)
-    summary = {
-        "tier": "batch",
-        "job": job["jobArn"],
-        "status": job["status"],
-        **written.counts,
-        "tokens": written.tokens,
-        "manifest": _manifest(bucket, f"{output}/manifest.json.out"),
-    }
-    write_summary(run, settings, part, round_number, summary)
+    counted = _manifest(bucket, f"{output}/manifest.json.out")
+    told = {"job": job["jobArn"], "status": job["status"], "manifest": counted}
+    write_summary(run, settings, part, round_number, {**summary_of(written, tier="batch"), **told})
     return {"settled": True}
 
 

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tokenmill_runtime import batch_objects
 from tokenmill_runtime.aws import bedrock, step_functions
+from tokenmill_runtime.batch_inference_part import PartWriter, summary_of
 from tokenmill_runtime.batch_inference_records import model_input
-from tokenmill_runtime.batch_inference_run import PART_FILE, Part, read_source, write_summary
+from tokenmill_runtime.batch_inference_run import PART_FILE, read_source, write_summary
 from tokenmill_runtime.batch_objects import ObjectWriter, split_uri
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tokenmill_runtime.batch_inference_run import BatchRun, Settings
+    from tokenmill_runtime.batch_inference_run import BatchRun, Part, Settings
 
 # "ModelInvocationJobSummary": states that a job does not leave.
 ENDED: Final = ("Completed", "PartiallyCompleted", "Failed", "Stopped", "Expired")
@@ -31,7 +32,7 @@ GONE: Final = ("InvalidToken", "TaskDoesNotExist", "TaskTimedOut")
 
 
 class SubmitLater(RuntimeError):
-    """Bedrock takes no further job now: too many at once, or it is throttling. The state machine asks again."""
+    """Bedrock takes no job now: too many at once, or it is throttling. The state machine asks again."""
 
 
 def submit(run: BatchRun, settings: Settings, part: Part, *, round_number: int) -> dict[str, Any]:
@@ -50,15 +51,23 @@ def submit(run: BatchRun, settings: Settings, part: Part, *, round_number: int) 
     except ClientError as error:
         told = error.response["Error"]
         if told["Code"] in FINAL:
-            refusal = {"code": told["Code"], "message": told.get("Message", ""), "again": False}
-            write_summary(run, settings, part, round_number, {"refused": refusal})
+            _refused(run, settings, part, round_number, told)
             return {"submitted": False}
         raise SubmitLater(f"{told['Code']}: {told.get('Message', '')}") from error
     document = {"execution": run.execution, "job": arn}
-    batch_objects.write_document(
-        settings.bucket, run.part(round_number, part.number, "job.json"), document
-    )
+    batch_objects.write_document(settings.bucket, run.part(round_number, part.number, "job.json"), document)
     return {"submitted": True}
+
+
+def _refused(
+    run: BatchRun, settings: Settings, part: Part, round_number: int, told: Mapping[str, Any]
+) -> None:
+    error = {"kind": "refused", "code": told["Code"], "message": told.get("Message", "")}
+    with PartWriter(run, settings, part, round_number) as written:
+        for record in read_source(run, settings, part, round_number):
+            written.fail(record, error)
+    summary = {**summary_of(written, tier="batch"), "status": "Refused", "refused": error}
+    write_summary(run, settings, part, round_number, summary)
 
 
 def await_end(
@@ -137,7 +146,9 @@ def _create(run: BatchRun, settings: Settings, part: Part, round_number: int) ->
             clientRequestToken=run.token(round_number, part.number),
             modelId=settings.model,
             modelInvocationType="Converse",
-            inputDataConfig={"s3InputDataConfig": {"s3InputFormat": "JSONL", "s3Uri": f"{folder}{PART_FILE}"}},
+            inputDataConfig={
+                "s3InputDataConfig": {"s3InputFormat": "JSONL", "s3Uri": f"{folder}{PART_FILE}"}
+            },
             outputDataConfig={"s3OutputDataConfig": output},
             timeoutDurationInHours=settings.job_hours,
             tags=[{"key": "tokenmill:job", "value": "batch"}],

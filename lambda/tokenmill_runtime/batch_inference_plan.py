@@ -124,8 +124,8 @@ class Cutter:
     def _refuse_size(self, draft: _Draft) -> NoReturn:
         settings = self.settings
         raise InputRefused(
-            f"records near number {draft.first + 1} are so large that fewer than "
-            f"{settings.minimum_records} fit into the {settings.part_bytes} bytes that a job's file may have, "
+            f"records from number {draft.first + 1} on are so large that fewer than "
+            f"{settings.minimum_records} fit into the {settings.part_bytes} bytes of a job's file, "
             "and a job has at least so many records; make the records smaller"
         )
 

@@ -1,7 +1,8 @@
 """Records of a batch inference: what a body must be, what Bedrock is sent, and what the caller gets back.
 
-A batch job takes a Converse request without the model ("Format and upload your batch inference data", Amazon
-Bedrock user guide), and neither tools nor structured output ("Process multiple prompts with batch inference").
+Amazon Bedrock user guide: a batch job takes a Converse request without the model ("Format and upload your
+batch inference data"), and neither tools nor structured output ("Process multiple prompts with batch
+inference").
 """
 
 from __future__ import annotations

@@ -174,9 +174,7 @@ def write_summary(
 
 def read_summary(run: BatchRun, settings: Settings, part: Part, round_number: int) -> dict[str, Any] | None:
     """What became of a part in this execution; None where it did not settle."""
-    found = batch_objects.read_tagged(
-        settings.bucket, run.part(round_number, part.number, "summary.json")
-    )
+    found = batch_objects.read_tagged(settings.bucket, run.part(round_number, part.number, "summary.json"))
     if found is None:
         return None
     document: dict[str, Any] = json.loads(found[0])

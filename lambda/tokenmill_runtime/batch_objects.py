@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # "Amazon S3 multipart upload limits": every part but the last has 5 MiB at least.
 PART_BYTES: Final = 8 * 1024 * 1024
 READ_BYTES: Final = 1024 * 1024
+PIECE_BYTES: Final = 4 * 1024 * 1024
 MOST_LINE_BYTES: Final = 16 * 1024 * 1024
 # HeadObject has no body and says "404"; GetObject says "NoSuchKey".
 MISSING: Final = ("404", "NoSuchKey")
@@ -92,6 +93,27 @@ def lines(
             raise InputRefused(f"there is no object s3://{bucket}/{key}") from error
         raise
     return found["ETag"], split_lines(found["Body"].iter_chunks(READ_BYTES), most_bytes=MOST_LINE_BYTES)
+
+
+def pieces(bucket: str, key: str) -> Iterator[bytes]:
+    """An object in pieces, each a request of its own, so that any time may pass between them.
+
+    Raises InputRefused when the object changes in between.
+    """
+    from botocore.exceptions import ClientError
+
+    head = s3().head_object(Bucket=bucket, Key=key)
+    for start in range(0, head["ContentLength"], PIECE_BYTES):
+        end = min(start + PIECE_BYTES, head["ContentLength"]) - 1
+        try:
+            found = s3().get_object(
+                Bucket=bucket, Key=key, IfMatch=head["ETag"], Range=f"bytes={start}-{end}"
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] in CHANGED:
+                raise InputRefused(f"s3://{bucket}/{key} has changed while it was read") from error
+            raise
+        yield found["Body"].read()
 
 
 def tagged_lines(bucket: str, key: str) -> tuple[Mapping[str, str], Iterator[bytes]] | None:

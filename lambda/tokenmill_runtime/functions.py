@@ -101,3 +101,52 @@ DEPLOYMENT: Final = FunctionParts(
         "aws.py",
     ),
 )
+
+BATCH_INFERENCE: Final = FunctionParts(
+    handler="tokenmill_runtime.batch_inference.handler",
+    parts=(
+        "batch_inference.py",
+        "batch_inference_collate.py",
+        "batch_inference_gather.py",
+        "batch_inference_job.py",
+        "batch_inference_part.py",
+        "batch_inference_plan.py",
+        "batch_inference_records.py",
+        "batch_inference_rest.py",
+        "batch_inference_review.py",
+        "batch_inference_run.py",
+        "batch_ledger.py",
+        "batch_objects.py",
+        "batch_run.py",
+        "batch_shard.py",
+        "clock.py",
+        "aws.py",
+    ),
+)
+
+BEDROCK_RESOURCES: Final = FunctionParts(
+    handler="tokenmill_runtime.bedrock_resources.handler",
+    parts=(
+        "artifact_versions.py",
+        "bedrock_resources.py",
+        "custom_resource.py",
+        "emf.py",
+        "invocation_logging.py",
+        "metric_contract.py",
+        "model_artifact.py",
+        "model_deployment.py",
+        "provisioned_throughput.py",
+        "units_alarms.py",
+        "units_handle.py",
+        "units_ledger.py",
+        "units_market.py",
+        "units_plan.py",
+        "units_quota.py",
+        "units_scaling.py",
+        "units_schedule.py",
+        "units_tasks.py",
+        "units_watch.py",
+        "waited_resource.py",
+        "aws.py",
+    ),
+)

@@ -52,8 +52,8 @@ class PromptUse:
 class BedrockUse:
     """How Converse is asked.
 
-    ``handle`` is the SSM parameter that says which units to call; ``fallback_id`` is asked while they throttle
-    or are missing.
+    ``handle`` is the SSM parameter that says which units to call; ``fallback_id`` is asked while they
+    throttle or are missing.
     """
 
     service_tier: str | None = None

@@ -24,6 +24,8 @@ KINDS: Final = (
     "distill",
     "batch",
 )
+# Kinds whose runs make one version of a model artifact.
+VERSION_KINDS: Final = ("import", "customize", "distill")
 
 
 def description_state(description: dict[str, Any], *, following: str) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Publisher = Literal["gateway", "heartbeat"]
-Unit = Literal["Seconds", "Milliseconds", "Count"]
-Statistic = Literal["Sum", "Maximum", "p95"]
+Publisher = Literal["gateway", "heartbeat", "units"]
+Unit = Literal["Seconds", "Milliseconds", "Count", "None"]
+Statistic = Literal["Sum", "Maximum", "Minimum", "p95"]
 
 NAMESPACE: Final = "tokenmill"
 TARGET_DIMENSION: Final = "Target"
@@ -25,6 +25,13 @@ RESERVED_TOKENS: Final = "ReservedTokens"
 REQUESTS: Final = "Requests"
 ERRORS: Final = "Errors"
 OVERFLOW: Final = "Overflow"
+UNITS_OWNED: Final = "UnitsOwned"
+UNITS_DECLARED: Final = "UnitsDeclared"
+UNITS_RETAINED: Final = "UnitsRetained"
+UNITS_MISSING: Final = "UnitsMissing"
+IDLE_UNITS: Final = "IdleUnits"
+DAILY_USD: Final = "DailyUsd"
+DAYS_TO_EXPIRY: Final = "DaysToExpiry"
 TIME_TO_FIRST_TOKEN: Final = "TimeToFirstToken"
 INTER_TOKEN_LATENCY: Final = "InterTokenLatency"
 IN_FLIGHT: Final = "InFlight"
@@ -56,6 +63,17 @@ def _gateway(
         publisher=("gateway",),
         statistic=statistic,
         storage_resolution=resolution,
+        description=description,
+    )
+
+
+def _units(name: str, unit: Unit, statistic: Statistic, description: str) -> MetricDefinition:
+    return MetricDefinition(
+        name=name,
+        unit=unit,
+        publisher=("units",),
+        statistic=statistic,
+        storage_resolution=60,
         description=description,
     )
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 RESOURCE_TYPE: Final = "Custom::TokenmillModelDeployment"
 LONGEST_PREFIX: Final = 40
+LONGEST_NAME: Final = 63
 # botocore, bedrock: ModelDeploymentName and CustomModelArn.
 NAME: Final = re.compile(r"([0-9a-zA-Z][_-]?){1,63}")
 PREFIX: Final = re.compile(r"[0-9a-zA-Z](?:[_-]?[0-9a-zA-Z])*")
@@ -37,9 +38,6 @@ RESOURCE_TAG: Final = "tokenmill:resource"
 # from one that was there before.
 MADE_TAG: Final = "tokenmill:made-by"
 CHANGED_TAG: Final = "tokenmill:changed-by"
-# Asked again later: the service was busy, or the last step is still under way.
-LATER: Final = frozenset({"ThrottlingException", "InternalServerException", "ConflictException"})
-
 Deployment = dict[str, Any]
 
 
@@ -81,9 +79,10 @@ class ModelDeploymentResource:
                 return _delete(request)
             return _reconcile(request)
         except ClientError as error:
-            if _code(error) in LATER:
-                return None
-            raise
+            # The last step is still under way; errors that pass are left to the driver.
+            if _code(error) != "ConflictException":
+                raise
+            return None
 
 
 def deployment_name(request: Request) -> str:
@@ -127,7 +126,7 @@ def _create(request: Request, name: str) -> None:
             modelDeploymentName=name,
             modelArn=request.properties["ModelArn"],
             tags=_pairs(tags),
-            clientRequestToken=_token(request, "create"),
+            clientRequestToken=request.token("create"),
         )
     except ClientError as error:
         if _code(error) == "ServiceQuotaExceededException":
@@ -155,20 +154,23 @@ def _change(request: Request, found: Deployment, tags: Mapping[str, str]) -> Non
     name, arn = found["modelDeploymentName"], found["customModelDeploymentArn"]
     wanted = request.properties["ModelArn"]
     details = found.get("updateDetails") or {}
-    mine = tags.get(CHANGED_TAG) == _token(request, wanted)
+    mine = tags.get(CHANGED_TAG) == request.token(wanted)
     if mine and details.get("updateStatus") == "UpdateFailed" and details.get("modelArn") == wanted:
         why = found.get("failureMessage") or "Bedrock does not say why"
         raise Refused(
             f"deployment {name} could not change to {wanted}: {why}; it goes on with {found['modelArn']}"
         )
-    bedrock().tag_resource(resourceARN=arn, tags=_pairs({CHANGED_TAG: _token(request, wanted)}))
+    bedrock().tag_resource(resourceARN=arn, tags=_pairs({CHANGED_TAG: request.token(wanted)}))
     bedrock().update_custom_model_deployment(customModelDeploymentIdentifier=name, modelArn=wanted)
 
 
 def _delete(request: Request) -> Answer | None:
-    name = request.physical_id or ""
-    gone = Answer(physical_id=name or request.own_id)
-    if not NAME.fullmatch(name):
+    gone = Answer(physical_id=request.physical_id or request.own_id)
+    name = request.physical_id or request.own_id
+    if name == request.own_id and request.properties.get("Name"):
+        # A "Create" that ran out of time was answered without the name of what it had made.
+        name = deployment_name(request)
+    if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         return gone
     found = _find(name)
     if found is None or not _own(_tags(found["customModelDeploymentArn"]), request, name):
@@ -231,10 +233,6 @@ def _tags(arn: str) -> dict[str, str]:
 
 def _pairs(tags: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"key": key, "value": value} for key, value in tags.items()]
-
-
-def _token(request: Request, purpose: str) -> str:
-    return hashlib.sha256(f"{request.request_id}/{request.logical_id}/{purpose}".encode()).hexdigest()
 
 
 def _code(error: ClientError) -> str:

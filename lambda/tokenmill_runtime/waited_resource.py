@@ -16,14 +16,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 import traceback
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tokenmill_runtime import aws
 from tokenmill_runtime.custom_resource import (
     Answer,
-    Identity,
     Refused,
     Request,
     TimeBudget,
@@ -42,11 +42,8 @@ PERMISSION_SECONDS: Final = 60
 _FUNCTION: Final = "Function"
 _WAITING: Final = "Waiting"
 _SINCE: Final = "Since"
-_BEGUN: Final = "Begun"
 _REPLACES: Final = "Replaces"
-_LAST: Final = "Last"
 _AGAIN: Final = "Again"
-_GAVE_UP: Final = "GaveUp"
 
 _PASSING: Final = frozenset(
     {
@@ -122,16 +119,17 @@ def on_event(
 ) -> dict[str, Any]:
     """Begin a request, as "onEvent" of the CDK's Provider framework.
 
-    Returns ``PhysicalResourceId``, ``Data`` and, for an update, ``Replaces``: the framework hands all of it to
-    `is_complete`. Raises Refused with the text for the stack's events.
+    Returns ``PhysicalResourceId`` and, for an update, ``Replaces``, the id that it found, also in ``Data``:
+    the framework lays all of it over the event for `is_complete`. Raises Refused with the text for the
+    stack's events.
     """
     request = read(event)
     try:
         physical_id = _resource(resources, request).begin(request)
     except Exception as error:
-        raise _refusal(error) from error
+        raise _refusal(request, error) from error
     replaced = {_REPLACES: request.physical_id} if request.kind == "Update" else {}
-    return {"PhysicalResourceId": physical_id, "Data": {}, **replaced}
+    return {"PhysicalResourceId": physical_id, "Data": replaced, **replaced}
 
 
 def is_complete(
@@ -143,19 +141,32 @@ def is_complete(
     begins again. Returns ``{"IsComplete": False}`` or ``{"IsComplete": True, "Data": {...}}``. Raises Refused
     with the text for the stack's events.
     """
-    resource, request = _resume(resources, event)
+    answer = _step(resources, read(event))
+    if answer is None:
+        return {"IsComplete": False}
+    return {"IsComplete": True, "Data": dict(answer.data)}
+
+
+def handle(
+    resources: Mapping[str, WaitedResource], event: Mapping[str, Any], context: Any
+) -> dict[str, bool] | None:
+    """Serve CloudFormation and the waiter as the function's handler.
+
+    A request of CloudFormation starts the waiter with ``{"Function": ARN, "Waiting": request}``; the waiter
+    sends ``{"Waiting": request, "Since": time}`` and gets ``{"Again": true}`` until CloudFormation is
+    answered.
+    """
+    if _WAITING in event:
+        return {_AGAIN: _turn(resources, event[_WAITING], str(event[_SINCE]))}
+    request = read(event)
     try:
-        answer = resource.advance(request)
+        _start(request, event, context)
     except Exception as error:
-        if is_passing(error) and not request.budget.over:
-            print(redact(f"called again after {error}"), file=sys.stderr, flush=True)
-            return {"IsComplete": False}
-        raise _refusal(error) from error
-    if answer is not None:
-        return {"IsComplete": True, "Data": dict(answer.data)}
-    if request.budget.over:
-        raise Refused(_too_long(request, ""), code="time")
-    return {"IsComplete": False}
+        if is_passing(error):
+            # Lambda calls again ("Asynchronous invocation", AWS Lambda Developer Guide).
+            raise
+        _fail(request, _refusal(request, error))
+    return None
 
 
 def read(event: Mapping[str, Any]) -> Request:
@@ -163,33 +174,109 @@ def read(event: Mapping[str, Any]) -> Request:
 
     Raises ValueError as `custom_resource.parse` does.
     """
-    from dataclasses import replace
-
     # The Provider framework keeps the URL to itself.
     request = parse({"ResponseURL": "", **event})
-    since = event.get(_SINCE)
+    data, since = event.get("Data") or {}, event.get(_SINCE)
     return replace(
         request,
-        replaces=event.get(_REPLACES),
+        replaces=event.get(_REPLACES) or data.get(_REPLACES),
         budget=TimeBudget(since=None if since is None else float(since)),
     )
 
 
-def _resume(
-    resources: Mapping[str, WaitedResource], event: Mapping[str, Any]
-) -> tuple[WaitedResource, Request]:
-    """The resource, and the request with the id that `begin` gave it."""
-    from dataclasses import replace
+def _start(request: Request, event: Mapping[str, Any], context: Any) -> None:
+    """Start the waiter under the request's id; nothing where that was done before."""
+    client = aws.step_functions()
+    waiting = {_FUNCTION: context.invoked_function_arn, _WAITING: dict(event)}
+    try:
+        client.start_execution(
+            stateMachineArn=os.environ[WAITER_VARIABLE], name=request.request_id, input=json.dumps(waiting)
+        )
+    except client.exceptions.ExecutionAlreadyExists:
+        print(f"request {request.request_id} was delivered again; it is waited for once", flush=True)
 
-    request = read(event)
+
+def _turn(resources: Mapping[str, WaitedResource], event: Mapping[str, Any], since: str) -> bool:
+    """Take a step for the waiter and answer CloudFormation at the end; whether to call again."""
+    started = datetime.fromisoformat(since).timestamp()
+    known = {_REPLACES: event.get("PhysicalResourceId")} if event["RequestType"] == "Update" else {}
+    request = read({**event, **known, _SINCE: started})
+    try:
+        resource = _resource(resources, request)
+        request = replace(request, physical_id=resource.begin(request))
+        answer = _step(resources, request)
+    except Exception as error:
+        if is_passing(error) and not request.budget.over:
+            return True
+        _fail(read({**event, _SINCE: started}), _refusal(request, error))
+        return False
+    if answer is None:
+        return True
+    respond(
+        request, status="SUCCESS", physical_id=answer.physical_id, data=answer.data, no_echo=answer.no_echo
+    )
+    return False
+
+
+def _step(resources: Mapping[str, WaitedResource], request: Request) -> Answer | None:
     resource = _resource(resources, request)
     try:
-        begun = resource.begin(request)
+        if request.physical_id is None or (request.kind == "Update" and request.replaces is None):
+            request = replace(request, physical_id=resource.begin(request))
+        answer = resource.advance(request)
     except Exception as error:
-        if not is_passing(error):
-            raise _refusal(error) from error
-        raise
-    replaces = request.replaces
-    if replaces is None and request.kind == "Update" and request.physical_id != begun:
-        replaces = request.physical_id
-    return resource, replace(request, physical_id=begun, replaces=replaces)
+        if not _again(request, error):
+            raise _refusal(request, error) from error
+        print(redact(f"{request.logical_id}: called again after {error}"), file=sys.stderr, flush=True)
+        return None
+    if answer is None and request.budget.over:
+        raise _refusal(request, None)
+    return answer
+
+
+def _again(request: Request, error: Exception) -> bool:
+    """Whether a step that failed may be taken again."""
+    if request.budget.over:
+        return False
+    waited_for = request.budget.since is not None and request.budget.spent < PERMISSION_SECONDS
+    return is_passing(error) or (is_denied(error) and waited_for)
+
+
+def _resource(resources: Mapping[str, WaitedResource], request: Request) -> WaitedResource:
+    found = resources.get(request.resource_type)
+    if found is None:
+        known = ", ".join(sorted(resources))
+        raise Refused(f"this function has no resource {request.resource_type!r}; it has {known}")
+    return found
+
+
+def _refusal(request: Request, error: Exception | None) -> Refused:
+    """What the stack's events say of an error; None for a budget that is over."""
+    if isinstance(error, Refused):
+        return Refused(redact(str(error)), code=error.code)
+    if error is not None and is_denied(error):
+        return Refused(
+            f"the function's role lacks a permission: {redact(error_message(error))}", code="permission"
+        )
+    if request.budget.over:
+        seen = f", and the last call failed: {redact(str(error))}" if error else ""
+        return Refused(
+            f"{request.kind} of {request.logical_id} was not over after {request.budget.seconds / 60:.0f} "
+            f"minutes{seen}",
+            code="time",
+        )
+    if error is not None and is_passing(error):
+        return Refused(
+            f"{request.kind} of {request.logical_id} could not begin, and nothing was changed: "
+            f"{redact(str(error))}",
+            code="passing",
+        )
+    print(redact("".join(traceback.format_exception(error))), file=sys.stderr, flush=True)
+    text = " ".join(str(error).split())
+    return Refused(redact(f"{type(error).__name__}: {text}"))
+
+
+def _fail(request: Request, error: Refused) -> None:
+    """Answer FAILED under the id that CloudFormation knows, so that what follows speaks of that one."""
+    physical_id = request.physical_id or request.own_id
+    respond(request, status="FAILED", physical_id=physical_id, reason=str(error))

@@ -19,7 +19,6 @@ from tokenmill.endpoints import LlmEndpoint, Serving
 from tokenmill.gateway import ApiKeyTable, ChatGateway, GatewayLimits, ServedModel, TokenLimits
 from tokenmill.gateway.chat_gateway import KEY_PATTERN
 from tokenmill.gateway.layer import check_vendored
-from tokenmill.gateway.models import bedrock_arns
 from tokenmill.security import FunctionHosting
 from tokenmill_runtime.api_keys import new_key
 from tokenmill_runtime.gateway_config import GatewayConfig
@@ -227,22 +226,43 @@ def test_bedrock_is_called_by_converse_s_actions_on_one_model(stack: cdk.Stack) 
     assert rendered(granted["Resource"]).endswith("::foundation-model/amazon.nova-lite-v1:0")
 
 
-@pytest.mark.parametrize(
-    ("model_id", "ends"),
-    [
-        ("amazon.nova-lite-v1:0", ["::foundation-model/amazon.nova-lite-v1:0"]),
-        (
-            "us.amazon.nova-lite-v1:0",
-            [":inference-profile/us.amazon.nova-lite-v1:0", ":*::foundation-model/amazon.nova-lite-v1:0"],
-        ),
-        ("arn:aws:bedrock:us-east-1:1:provisioned-model/x", [":provisioned-model/x"]),
-    ],
-)
-def test_a_cross_region_profile_is_granted_with_its_model(model_id: str, ends: list[str]) -> None:
-    """A profile's call is checked against the profile and against the model in each region."""
-    arns = bedrock_arns(model_id)
-    assert len(arns) == len(ends)
-    assert all(arn.endswith(end) for arn, end in zip(arns, ends, strict=True))
+def test_a_cross_region_profile_is_granted_in_the_regions_behind_it(stack: cdk.Stack) -> None:
+    """A profile's call is checked against itself and its model there; no region is left open."""
+    gateway(
+        stack, ServedModel.on_bedrock("us.amazon.nova-lite-v1:0", name="n", limits=LIMITS, token_work=WORK)
+    )
+    granted = [
+        rendered(resource)
+        for found in statements(template_of(stack), "GatewayFunctionRole")
+        if "bedrock" in json.dumps(found["Action"])
+        for resource in (found["Resource"] if isinstance(found["Resource"], list) else [found["Resource"]])
+    ]
+    assert any(arn.endswith(":inference-profile/us.amazon.nova-lite-v1:0") for arn in granted)
+    models = [arn for arn in granted if arn.endswith("::foundation-model/amazon.nova-lite-v1:0")]
+    assert any(":us-west-2::" in arn for arn in models)
+    assert not any("*" in arn for arn in granted)
+
+
+def test_what_only_an_arn_is_known_of_is_granted_alone(stack: cdk.Stack) -> None:
+    """Units of another stack have no model behind them to grant."""
+    arn = "arn:aws:bedrock:us-east-1:111122223333:provisioned-model/x"
+    gateway(stack, ServedModel.on_bedrock(arn, name="n", limits=LIMITS, token_work=WORK))
+    granted = [
+        found["Resource"]
+        for found in statements(template_of(stack), "GatewayFunctionRole")
+        if "bedrock" in json.dumps(found["Action"])
+    ]
+    assert granted == [arn]
+
+
+def test_fails_for_a_model_that_bedrock_has_not(tmp_path: Path) -> None:
+    """Near names are told, and no half gateway is left in the tree."""
+    stack = cdk.Stack(make_app(tmp_path), "test", env=cdk.Environment(region=REGION))
+    unknown = ServedModel.on_bedrock("amazon.nova-light-v1:0", name="n", limits=LIMITS, token_work=WORK)
+    keys = ApiKeyTable(stack, "Keys")
+    with pytest.raises(TokenmillError, match=r"amazon.nova-lite-v1:0"):
+        ChatGateway(stack, "Gateway", models=[unknown], api_keys=keys)
+    assert [child.node.id for child in stack.node.children] == ["Keys"]
 
 
 def test_a_model_on_a_single_variant_has_no_component(stack: cdk.Stack) -> None:
@@ -332,7 +352,7 @@ def test_fails_when_two_models_have_one_name(stack: cdk.Stack) -> None:
 
 def test_fails_for_a_model_on_nothing_or_on_both() -> None:
     """A model is served in one place."""
-    with pytest.raises(ValueError, match="'nova' must have an endpoint or a bedrock_model_id, and not both"):
+    with pytest.raises(ValueError, match="'nova' must have an endpoint or a Bedrock model, and not both"):
         ServedModel(name="nova", limits=LIMITS, token_work=WORK)
 
 

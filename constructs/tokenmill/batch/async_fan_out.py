@@ -11,13 +11,12 @@ from aws_cdk import aws_iam as iam
 
 from tokenmill.batch.files import BatchFiles
 from tokenmill.batch.job import BatchJob, States
+from tokenmill.batch.tasks import caught, function_task
 from tokenmill.core._checks import as_whole, numeric
 from tokenmill.core.errors import TokenmillError
 from tokenmill.endpoints.async_delivery import ANSWERS, FAILURES, REQUESTS
 from tokenmill.endpoints.endpoint_checks import check_same_region
 from tokenmill.security import FunctionEntry, RuntimeFunction, actions
-from tokenmill.security.acknowledge import acknowledge, any_resource
-from tokenmill.security.printed import printed
 from tokenmill_runtime.batch_run import VARIABLE
 from tokenmill_runtime.functions import BATCH_FAN_OUT
 
@@ -35,8 +34,6 @@ ENTRY = FunctionEntry(
     memory_mb=512,
 )
 MAP_LABEL = "Shards"
-CHILDREN = (":*", f"/{MAP_LABEL}:*")
-CHILDREN_REASON = "Executions get their names when they start; all are of this state machine."
 # "InvokeEndpointAsync" (Amazon SageMaker Runtime API Reference).
 TTL_SECONDS = (60, 21_600)
 INVOCATION_SECONDS = (1, 3600)
@@ -44,18 +41,6 @@ INVOCATION_SECONDS = (1, 3600)
 MOST_SHARD_RECORDS = 1000
 # "Quotas for distributed map": 10,000 children at once.
 MOST_SHARDS_AT_ONCE = 1000
-# Lambda's own errors that pass ("Best practices for Step Functions": transient Lambda service exceptions),
-# and a function that ran out of time; every step goes on where it stopped.
-PASSING = (
-    "Lambda.ClientExecutionTimeoutException",
-    "Lambda.ServiceException",
-    "Lambda.AWSLambdaException",
-    "Lambda.SdkClientException",
-    "Lambda.TooManyRequestsException",
-    "Sandbox.Timedout",
-    "States.Timeout",
-)
-FINAL = ("InputRefused", "LedgerTaken")
 REPORTED = ("records", "succeeded", "failed", "results", "errors")
 
 
@@ -149,7 +134,7 @@ class AsyncFanOut(BatchJob):
             statements=self._statements(),
             hosting=hosting,
         )
-        self._allow_map_run()
+        self._allow_map_run(MAP_LABEL)
 
     def _function(self, endpoint: AsyncEndpoint, hosting: FunctionHosting | None) -> RuntimeFunction:
         requests = self.requests
@@ -189,7 +174,7 @@ class AsyncFanOut(BatchJob):
                         "failure": {"Error": "", "Cause": ""},
                     },
                     "ResultPath": "$.plan",
-                    "Catch": [_catch("Failed")],
+                    "Catch": [caught("Failed")],
                     "Next": MAP_LABEL,
                 },
                 MAP_LABEL: self._map(),
@@ -199,7 +184,7 @@ class AsyncFanOut(BatchJob):
                         f"{name}.$": f"$.Payload.{name}" for name in (*REPORTED, "tolerated", "message")
                     },
                     "ResultPath": "$.summary",
-                    "Catch": [_catch("Failed")],
+                    "Catch": [caught("Failed")],
                     "Next": "Tolerated",
                 },
                 "Tolerated": {
@@ -265,7 +250,7 @@ class AsyncFanOut(BatchJob):
             },
             "ResultSelector": {"ended": True},
             "ResultPath": "$.plan.shards",
-            "Catch": [_catch("Collate", "$.plan.failure")],
+            "Catch": [caught("Collate", "$.plan.failure")],
             "Next": "Collate",
         }
 
@@ -279,22 +264,7 @@ class AsyncFanOut(BatchJob):
         return self._task({"Payload": payload})
 
     def _task(self, payload: States) -> States:
-        return {
-            "Type": "Task",
-            "Resource": f"arn:{cdk.Stack.of(self).partition}:states:::lambda:invoke",
-            "Parameters": {"FunctionName": self.function.function.function_arn, **payload},
-            "TimeoutSeconds": FUNCTION_SECONDS + 60,
-            "Retry": [
-                {"ErrorEquals": list(FINAL), "MaxAttempts": 0},
-                {
-                    "ErrorEquals": list(PASSING),
-                    "IntervalSeconds": 2,
-                    "MaxAttempts": 6,
-                    "BackoffRate": 2,
-                    "JitterStrategy": "FULL",
-                },
-            ],
-        }
+        return function_task(self, self.function.function.function_arn, payload, seconds=FUNCTION_SECONDS)
 
     def _statements(self) -> list[iam.PolicyStatement]:
         return [
@@ -302,30 +272,6 @@ class AsyncFanOut(BatchJob):
                 actions=list(actions.CALL_FUNCTION), resources=[self.function.function.function_arn]
             )
         ]
-
-    def _allow_map_run(self) -> None:
-        """Let the state machine start and watch its children; in a policy apart, which may name it."""
-        machine = self.state_machine.state_machine_arn
-        policy = iam.Policy(
-            self,
-            "MapRun",
-            statements=[
-                iam.PolicyStatement(actions=list(actions.MAP_RUN_START), resources=[machine]),
-                iam.PolicyStatement(
-                    actions=list(actions.MAP_RUN_WATCH),
-                    resources=[self._executions(ending) for ending in CHILDREN],
-                ),
-                iam.PolicyStatement(
-                    actions=list(actions.MAP_RUN_REDRIVE), resources=[self._executions(CHILDREN[1])]
-                ),
-            ],
-        )
-        policy.attach_to_role(self.state_machine.role)
-        own = [printed(self, self._executions(ending)) for ending in CHILDREN]
-        acknowledge(policy, {any_resource(arn): CHILDREN_REASON for arn in own})
-        # The list of shards stands among the outputs.
-        self._allow_folders(self.state_machine.role, actions.BATCH_READ, self.files.output_prefix)
-        self._grant_key(self.state_machine.role, actions.OBJECT_KEY_READ)
 
 
 def _check(endpoint: AsyncEndpoint, files: BatchFiles | None) -> None:
@@ -336,7 +282,3 @@ def _check(endpoint: AsyncEndpoint, files: BatchFiles | None) -> None:
         )
     if files is not None:
         check_same_region(cdk.Stack.of(endpoint).region, {"files.bucket": files.bucket})
-
-
-def _catch(following: str, path: str = "$.failure") -> States:
-    return {"ErrorEquals": ["States.ALL"], "ResultPath": path, "Next": following}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 States = dict[str, Any]
 CHECK_STATE, REFUSED_STATE = "CheckInput", "InputRefused"
+CHILDREN_REASON = "Executions get their names when they start; all are of this state machine."
 FOLDERS_REASON = (
     "An execution names its objects; the role reaches the job's two folders and nothing beside them."
 )
@@ -110,6 +111,31 @@ class BatchJob(Construct):
     def _grant_key(self, grantee: iam.IGrantable, allowed: Sequence[str]) -> None:
         if self.bucket.encryption_key is not None:
             self.bucket.encryption_key.grant(grantee, *allowed)
+
+    def _allow_map_run(self, label: str) -> None:
+        """Let the state machine start and watch its children; in a policy apart, which may name it."""
+        machine = self.state_machine.state_machine_arn
+        children = (":*", f"/{label}:*")
+        policy = iam.Policy(
+            self,
+            "MapRun",
+            statements=[
+                iam.PolicyStatement(actions=list(actions.MAP_RUN_START), resources=[machine]),
+                iam.PolicyStatement(
+                    actions=list(actions.MAP_RUN_WATCH),
+                    resources=[self._executions(ending) for ending in children],
+                ),
+                iam.PolicyStatement(
+                    actions=list(actions.MAP_RUN_REDRIVE), resources=[self._executions(children[1])]
+                ),
+            ],
+        )
+        policy.attach_to_role(self.state_machine.role)
+        own = [printed(self, self._executions(ending)) for ending in children]
+        acknowledge(policy, {any_resource(arn): CHILDREN_REASON for arn in own})
+        # The list of items stands among the outputs.
+        self._allow_folders(self.state_machine.role, actions.BATCH_READ, self.files.output_prefix)
+        self._grant_key(self.state_machine.role, actions.OBJECT_KEY_READ)
 
     def _executions(self, ending: str) -> str:
         return cdk.Stack.of(self).format_arn(

@@ -1,10 +1,12 @@
-"""What the gateway, batch jobs and prompts take as a model of Bedrock, whichever construct made it."""
+"""What the gateway, batch jobs and prompts take as a model or a prompt, whichever construct made it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from aws_cdk import aws_iam as iam
 
 
@@ -37,6 +39,26 @@ class IBedrockModel(Protocol):
 
     def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let a principal call this model and its fallback, and read its handle, and nothing else.
+
+        Args:
+            grantee: The principal.
+        """
+
+
+@runtime_checkable
+class IManagedPrompt(Protocol):
+    """A version of a prompt that Converse takes instead of a model's id."""
+
+    @property
+    def prompt_version_arn(self) -> str:
+        """The ARN with the version's number, which Converse takes as `modelId`."""
+
+    @property
+    def variables(self) -> AbstractSet[str]:
+        """The names that must be filled when the prompt is used."""
+
+    def grant_use(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let a principal render this prompt (`bedrock:RenderPrompt`) and call the model that it names.
 
         Args:
             grantee: The principal.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_scheduler as scheduler
 from aws_cdk import aws_stepfunctions as stepfunctions
 from constructs import Construct
 
@@ -26,7 +27,11 @@ STEP_SECONDS = 120
 # Above the waiter's 50 minutes, so that CloudFormation hears the cause and not a time-out of its own.
 ANSWER_SECONDS = 3600
 WAITER_SECONDS = 3500
+# The most that EventBridge Scheduler takes.
+RETRY_ATTEMPTS = 185
 WAITER_VARIABLE = "TOKENMILL_WAITER"
+LEDGER_VARIABLE, LEDGER_PREFIX = "TOKENMILL_LEDGER_PREFIX", "/tokenmill/units"
+ASK_STACK_VARIABLE, ASK_QUOTA_VARIABLE = "TOKENMILL_ASK_STACK", "TOKENMILL_ASK_QUOTA"
 ENTRY = FunctionEntry(
     runs=BEDROCK_RESOURCES,
     description="Makes, changes and deletes what CloudFormation has no type for on Amazon Bedrock",
@@ -51,7 +56,16 @@ class BedrockResources(Construct):
         self.waiter_role = self._waiter_role()
         self.waiter = self._waiter()
         self.handler = RuntimeFunction(
-            self, "Function", entry=ENTRY, environment={WAITER_VARIABLE: self.waiter.ref}, hosting=hosting
+            self,
+            "Function",
+            entry=ENTRY,
+            environment={
+                WAITER_VARIABLE: self.waiter.ref,
+                LEDGER_VARIABLE: LEDGER_PREFIX,
+                ASK_STACK_VARIABLE: "1",
+                ASK_QUOTA_VARIABLE: "1",
+            },
+            hosting=hosting,
         )
         self._call = self._let_call()
         self.grant(iam.PolicyStatement(actions=list(actions.WAITER_START), resources=[self.waiter.ref]))
@@ -109,6 +123,64 @@ class BedrockResources(Construct):
         # While the resource is made or deleted, the function keeps its rights and the waiter may call it.
         made.node.add_dependency(self)
         return made
+
+    def schedule(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        expression: str,
+        event: Mapping[str, object],
+        time_zone: str = "Etc/UTC",
+        retry_seconds: int = 86_400,
+    ) -> scheduler.CfnSchedule:
+        """Return a schedule that calls the function with an event.
+
+        A call that Lambda could not take is tried again ("RetryPolicy", Amazon EventBridge Scheduler API
+        Reference); Lambda itself runs one that failed twice more.
+
+        Args:
+            scope: The parent construct.
+            id: The construct's id.
+            expression: "rate(...)" or "cron(...)".
+            event: What the function gets; texts with tokens are fine.
+            time_zone: A name of the IANA time zone database that cron follows.
+            retry_seconds: How long it is tried again, 60 to 86,400.
+        """
+        cfn = scheduler.CfnSchedule
+        return cfn(
+            scope,
+            id,
+            schedule_expression=expression,
+            schedule_expression_timezone=time_zone,
+            flexible_time_window=cfn.FlexibleTimeWindowProperty(mode="OFF"),
+            target=cfn.TargetProperty(
+                arn=self.handler.function.function_arn,
+                role_arn=self._scheduler_role().role_arn,
+                input=cdk.Stack.of(scope).to_json_string(dict(event)),
+                retry_policy=cfn.RetryPolicyProperty(
+                    maximum_event_age_in_seconds=retry_seconds, maximum_retry_attempts=RETRY_ATTEMPTS
+                ),
+            ),
+        )
+
+    def _scheduler_role(self) -> iam.Role:
+        found = self.node.try_find_child("SchedulerRole")
+        if isinstance(found, iam.Role):
+            return found
+        role = iam.Role(
+            self,
+            "SchedulerRole",
+            assumed_by=iam.ServicePrincipal(
+                "scheduler.amazonaws.com",
+                # "Prevent confused deputy": schedules of this account only.
+                conditions={"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}},
+            ),
+            description="Calls the function of Amazon Bedrock's custom resources on time",
+        )
+        function = self.handler.function.function_arn
+        role.add_to_policy(iam.PolicyStatement(actions=list(actions.CALL_FUNCTION), resources=[function]))
+        return role
 
     def _waiter_role(self) -> iam.Role:
         role = iam.Role(
@@ -173,7 +245,7 @@ def waiter_definition(partition: str) -> dict[str, Any]:
     """
     return {
         "Comment": "Calls a function again until what it makes is there",
-        "StartAt": "Wait",
+        "StartAt": "Step",
         "TimeoutSeconds": WAITER_SECONDS,
         "States": {
             "Wait": {"Type": "Wait", "Seconds": WAIT_SECONDS, "Next": "Step"},
@@ -184,6 +256,7 @@ def waiter_definition(partition: str) -> dict[str, Any]:
                     "FunctionName.$": "$.Function",
                     "Payload": {"Waiting.$": "$.Waiting", "Since.$": "$$.Execution.StartTime"},
                 },
+                "TimeoutSeconds": STEP_SECONDS + 30,
                 "ResultSelector": {"Again.$": "$.Payload.Again"},
                 "ResultPath": "$.Answer",
                 "Retry": [

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 
+from tokenmill.bedrock.resources import LEDGER_PREFIX
 from tokenmill.security import actions
 
 if TYPE_CHECKING:
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
 
     from tokenmill.core.model_units import UnitModel
 
-LEDGER_PREFIX = "/tokenmill/units"
 HANDLE_PREFIX = "/tokenmill/models"
 OWNER_TAG = "tokenmill:resource"
+ALARM_PREFIX = "tokenmill-units-"
 
 
 def arn(service: str, resource: str) -> str:
@@ -46,7 +47,7 @@ def bought() -> str:
     return arn("bedrock", "provisioned-model/*")
 
 
-def unit_statements(model: UnitModel, *, handle: str, alarms: str) -> list[iam.PolicyStatement]:
+def unit_statements(model: UnitModel, *, handle: str) -> list[iam.PolicyStatement]:
     """Return exactly what one resource of provisioned units takes.
 
     Units that tokenmill did not buy are out of reach: changing and deleting asks for its tag, and so does
@@ -55,7 +56,6 @@ def unit_statements(model: UnitModel, *, handle: str, alarms: str) -> list[iam.P
     Args:
         model: What is bought.
         handle: The name of the SSM parameter that callers read.
-        alarms: What names of alarms begin with that stay when the stack goes.
     """
     units, owned = bought(), {"Null": {f"aws:ResourceTag/{OWNER_TAG}": "false"}}
     parameters = [arn("ssm", f"parameter{handle}"), arn("ssm", f"parameter{LEDGER_PREFIX}/*")]
@@ -69,25 +69,23 @@ def unit_statements(model: UnitModel, *, handle: str, alarms: str) -> list[iam.P
         _allow(actions.UNITS_QUOTA_READ, ["*"]),
         _allow(actions.UNITS_LEDGER, parameters),
         _allow(actions.UNITS_LEDGER_LIST, [arn("ssm", f"parameter{LEDGER_PREFIX}")]),
-        _allow(actions.UNITS_ALARM, [arn("cloudwatch", f"alarm:{alarms}*")]),
+        _allow(actions.UNITS_ALARM, [arn("cloudwatch", f"alarm:{ALARM_PREFIX}*")]),
         _allow(actions.UNITS_USE_READ, ["*"]),
         _allow(actions.UNITS_STACK_READ, [cdk.Aws.STACK_ID]),
     ]
 
 
-def unit_reasons(*, alarms: str) -> dict[str, str]:
-    """Return why policies of units have wildcards, by the resource with its tokens.
-
-    Args:
-        alarms: What names of alarms begin with that stay when the stack goes.
-    """
+def unit_reasons() -> dict[str, str]:
+    """Return why policies of units have wildcards, by the resource with its tokens."""
     return {
         "*": "Listing units, quotas and metrics takes no resource in a policy, nor do X-Ray and the network "
         "interfaces of a VPC.",
         bought(): "Bedrock makes the id of units up when they are bought; changing them asks for our tag.",
-        arn("ssm", f"parameter{LEDGER_PREFIX}/*"): "The ledger has an entry for each purchase, also of earlier "
+        arn(
+            "ssm", f"parameter{LEDGER_PREFIX}/*"
+        ): "The ledger has an entry for each purchase, also of earlier "
         "deployments, whose names no template knows.",
-        arn("cloudwatch", f"alarm:{alarms}*"): "An alarm on units that were kept is named after them.",
+        arn("cloudwatch", f"alarm:{ALARM_PREFIX}*"): "An alarm on units that were kept is named after them.",
     }
 
 

@@ -151,15 +151,18 @@ class JobRunner:
             "stack that has it with: npx cdk deploy STACK"
         )
 
-    def built(self, job: Job) -> tuple[str, bool]:
+    def built(self, job: Job, input: str = "{}") -> tuple[str, bool]:
         """Return what names a job's result, and whether it is there already.
 
         Args:
-            job: A job; only a compiled model has a result with a name.
+            job: A job; compiled models and versions of artifacts have a name.
+            input: The execution's input, a JSON object.
 
         Raises:
-            TokenmillError: The image that compiles is not there.
+            TokenmillError: The image that compiles is not there, or the version is built from something else.
         """
+        if job.kind in jobs.VERSION_KINDS:
+            return self._version(job, json.loads(input).get("version"))
         if job.kind != "compile":
             return "", False
         from tokenmill.core.compiled_artifact import CompiledArtifact
@@ -235,6 +238,36 @@ class JobRunner:
             output=json.loads(output) if output else {},
             reason=_reason(found),
         )
+
+    def _version(self, job: Job, version: object) -> tuple[str, bool]:
+        """Return the name of the runs that make a version, and whether it is recorded."""
+        from tokenmill_runtime.artifact_versions import parameter_name, read_manifest, version_problem
+
+        problem = version_problem(version)
+        if problem:
+            raise TokenmillError(f"{problem}; give --input '{json.dumps({'version': '1'})}'")
+        name, recipe = (
+            parameter_name(str(job.description["artifact"]), str(version)),
+            job.description["recipe"],
+        )
+        key = hashlib.sha256(f"{name}\n{recipe}".encode()).hexdigest()
+        client = self._session.client("ssm", config=_PATIENCE)
+        try:
+            manifest = read_manifest(client.get_parameter(Name=name)["Parameter"]["Value"])
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "ParameterNotFound":
+                return key, False
+            raise _plain(error, f"parameter {name}") from error
+        except BotoCoreError as error:
+            raise _plain(error, f"parameter {name}") from error
+        except ValueError as error:
+            raise TokenmillError(f"parameter {name}: {error}") from error
+        if manifest["recipe"] != recipe:
+            raise TokenmillError(
+                f"version {version} of {job.name} in {job.stack} is built already, from another source or "
+                "with other settings; versions never change, so give --input another version"
+            )
+        return key, True
 
     def _machines(self) -> Iterator[str]:
         for page in self._pages("list_state_machines"):
@@ -317,7 +350,7 @@ def _reason(found: Mapping[str, Any]) -> str:
         return " ".join(cause.split())
     if not isinstance(document, dict):
         return " ".join(cause.split())
-    for name in ("FailureReason", "errorMessage", "Error"):
+    for name in ("FailureReason", "FailureMessage", "errorMessage", "Error"):
         if document.get(name):
             return " ".join(str(document[name]).split())
     return " ".join(cause.split())

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 AssemblyOption = Annotated[
     Path | None, typer.Option(help="look at what this assembly of cdk synth needs, instead of a section")
 ]
+QuotaRequestFlag = Annotated[
+    bool,
+    typer.Option(help="write a request for more of Bedrock's token quota, from the section's traffic, instead"),
+]
 _MARKS = {
     "ok": "[green]ok[/green]     ",
     "to do": "[red]to do[/red]  ",
@@ -40,12 +44,16 @@ def doctor(
     stack: Annotated[str, typer.Argument(help="section of the settings file")] = "chat",
     settings: Annotated[Path, typer.Option(help="settings file")] = Path("tokenmill.toml"),
     assembly: AssemblyOption = None,
+    quota_request: QuotaRequestFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """List what is still to do before deploying to a real account, each with the command that does it.
 
     Exit code 0: nothing; 1: something is to do or could not be told; 2: bad input.
     """
+    if quota_request:
+        _write_quota_request(section(settings, stack), as_json=as_json)
+        return
     screen = console()
     if as_json or not screen.is_terminal:
         report = _report(stack, settings, assembly, lambda _: None)
@@ -65,6 +73,29 @@ def doctor(
     else:
         _print(report)
     raise typer.Exit(report.exit_code)
+
+
+def _write_quota_request(chosen: StackSettings, *, as_json: bool) -> None:
+    from tokenmill.core.quota_request import QuotaRequest
+    from tokenmill.core.settings import BEDROCK
+
+    if chosen.backend != BEDROCK:
+        raise TokenmillError(
+            f"section {chosen.stack!r} runs on {chosen.backend!r}, which has no token quota; set backend = "
+            '"bedrock" in it, or look at the quotas of instances with tokenmill doctor'
+        )
+    room = chosen.workload.output_tokens * ANSWER_ROOM
+    context = chosen.limits.context_tokens
+    request = QuotaRequest.from_workload(
+        chosen.workload,
+        model=chosen.model,
+        region=chosen.region,
+        max_tokens=room if context is None else min(context, room),
+    )
+    if as_json:
+        print_json(request.to_json())
+    else:
+        typer.echo(request.to_markdown(), nl=False)
 
 
 def _report(

@@ -13,13 +13,16 @@ import typer
 from tokenmill.cli._options import read_prices
 from tokenmill.cli._output import JsonFlag, console, print_json
 from tokenmill.core.errors import TokenmillError
+from tokenmill_runtime.jobs import KINDS, VERSION_KINDS
 
 if TYPE_CHECKING:
     from tokenmill.cli._job_runner import Execution, Job, JobRunner
 
 FIRST_POLL_SECONDS, POLL_SECONDS = 1.0, 10.0
 FAILED_CODE = 1
-Kind = Annotated[str, typer.Argument(help="kind of job: compile, mirror, transform or fan-out")]
+# No state machine: what is bought stands in the ledger of units, and the command line buys it.
+COMMIT_UNITS = "commit-units"
+Kind = Annotated[str, typer.Argument(help=f"kind of job: {', '.join(KINDS)} or {COMMIT_UNITS}")]
 Stack = Annotated[str, typer.Option(help="CloudFormation's name of the stack; needed where several have one")]
 Name = Annotated[str, typer.Option(help="the job's name; needed where a stack has several")]
 Region = Annotated[str, typer.Option(help="AWS region; else that of your configuration")]
@@ -85,9 +88,9 @@ def run(
     runner = _runner(region)
     job = runner.only(kind, stack=stack, name=name)
     _check_input(job, text)
-    key, built = runner.built(job)
+    key, built = runner.built(job, text)
     if built:
-        _say_built(job, key, as_json=as_json)
+        _say_built(job, key, text, as_json=as_json)
         return
     under_way = _running(runner, job, key)
     if under_way is None:
@@ -140,12 +143,12 @@ def _agree(job: Job, runner: JobRunner, prices: dict[str, float], *, yes: bool, 
     where = f"in the local cloud at {runner.local}, which costs nothing; on AWS " if runner.local else ""
     if not quiet:
         typer.echo(f"{job.description.get('about', f'{job.kind} {job.name}')}: {where}{cost}")
-    if yes or runner.local or not job.instance_type:
+    if yes or runner.local or not (job.instance_type or job.description.get("paid")):
         return
     if not _somebody_is_there():
+        what = job.instance_type or job.description.get("about", job.name)
         raise TokenmillError(
-            f"{job.kind} {job.name} pays for {job.instance_type} ({cost}) and nobody is there to ask; agree "
-            "with --yes"
+            f"{job.kind} {job.name} pays for {what} ({cost}) and nobody is there to ask; agree with --yes"
         )
     if not typer.confirm(f"run it in your account in {region}?", err=True):
         raise TokenmillError("not agreed, nothing was started")
@@ -160,7 +163,7 @@ def _cost(job: Job, region: str, prices: dict[str, float]) -> str:
     from tokenmill.core.instances import instance_catalog
 
     if not job.instance_type:
-        return "no instance is paid for by the hour"
+        return str(job.description.get("cost") or "no instance is paid for by the hour")
     count = f"{job.instances} x {job.instance_type}"
     listed = instance_catalog().get(job.instance_type)
     hosting = None if listed is None else listed.price(region)
@@ -211,11 +214,14 @@ def _report(job: Job, execution: Execution, key: str, *, as_json: bool, waited: 
         raise typer.Exit(FAILED_CODE)
 
 
-def _say_built(job: Job, key: str, *, as_json: bool) -> None:
+def _say_built(job: Job, key: str, text: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"schema": 1, "job": _shown(job), "run": None, "already_built": True, "key": key})
-    else:
-        typer.echo(f"{job.name} of {job.stack} is compiled already, key {key[:16]}; nothing was started")
+        return
+    version = json.loads(text).get("version")
+    built = f"has version {version} already" if job.kind in VERSION_KINDS else ""
+    what = built or f"is compiled already, key {key[:16]}"
+    typer.echo(f"{job.name} of {job.stack} {what}; nothing was started")
 
 
 def _shown(job: Job) -> dict[str, object]:
@@ -251,9 +257,10 @@ def _check_input(job: Job, text: str) -> None:
     needed = job.description.get("input") or {}
     missing = [name for name in needed if name not in json.loads(text)]
     if missing:
-        where = f" of s3://{job.description['bucket']}" if job.description.get("bucket") else ""
+        bucket = job.description.get("bucket")
+        where = f", objects or folders of s3://{bucket}" if bucket else ""
         raise TokenmillError(
-            f"{job.kind} {job.name} of {job.stack} needs {' and '.join(missing)}, objects or folders{where}; "
+            f"{job.kind} {job.name} of {job.stack} needs {' and '.join(missing)}{where}; "
             f"give --input '{json.dumps(needed)}'"
         )
 

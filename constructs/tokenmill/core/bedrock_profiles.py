@@ -1,9 +1,9 @@
 """Which regions stand behind a cross-Region inference profile of Amazon Bedrock, and where it may be called.
 
 Source: "Supported Regions and models for inference profiles" (Amazon Bedrock User Guide), which names source
-and destination regions of each profile; since 2026 each model's card does. "If an inference profile is tied to
-a geography, its destination Region list will never change", but profiles of newer models are not in the data;
-theirs are taken to be all regions that a profile of the geography is known to reach.
+and destination regions of each profile; since 2026 each model's card does. "If an inference profile is tied
+to a geography, its destination Region list will never change", but profiles of newer models are not in the
+data; theirs are taken to be all regions that a profile of the geography is known to reach.
 """
 
 from __future__ import annotations
@@ -45,13 +45,12 @@ WITHOUT_APPLICATION_PROFILES = frozenset(
         "eu-north-1",
         "eu-south-2",
         "il-central-1",
-        "me-central-1",
         "mx-central-1",
         "us-gov-east-1",
         "us-gov-west-1",
         "us-west-1",
     }
-) - {"me-central-1"}
+)
 WITH_PROMPT_ROUTERS = frozenset(
     {
         "ap-northeast-1",
@@ -76,7 +75,8 @@ class ProfileRoute:
         profile_id: The profile, such as "us.amazon.nova-lite-v1:0".
         model_id: The foundation model behind it.
         geography: "us", "eu" and so on, or "global".
-        regions: Regions that a call can be routed to, sorted; empty for "global", which is any commercial one.
+        regions: Regions that a call can be routed to, sorted; empty for "global", which is any commercial
+            one.
         listed: Whether the source names these regions for this profile and source region.
     """
 

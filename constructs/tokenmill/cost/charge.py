@@ -16,6 +16,7 @@ class Charge:
         note: What a reader must know of it.
         each: What one of it is, for a reader who pays for none without traffic and by the hour with it.
         instead: Items that may run in its place, with how many.
+        usd_per_hour: What one costs, in US dollars an hour, where the template itself says it.
     """
 
     item: str
@@ -24,3 +25,4 @@ class Charge:
     note: str = ""
     each: str = ""
     instead: tuple[tuple[str, float], ...] = ()
+    usd_per_hour: float | None = None

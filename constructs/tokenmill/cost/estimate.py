@@ -111,7 +111,7 @@ def _counted(number: int, one: str, many: str) -> str:
 
 
 def _line(resource: Resource, charge: Charge, region: str, prices: PriceList) -> CostLine:
-    price = prices.find(charge.item, region)
+    price = prices.find(charge.item, region, charge.usd_per_hour)
     unit = unit_of(charge.item) if price is None else price.unit
     usd: float | None = None if price is None else charge.quantity * price.usd * UNITS[unit]
     notes = [charge.note]

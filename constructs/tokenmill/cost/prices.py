@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.instances import PRICE_MAX_AGE_DAYS, instance_catalog
+from tokenmill.core.model_units import unit_price
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 HOURS_PER_MONTH = 730
 UNITS: dict[str, float] = {"hour": HOURS_PER_MONTH, "month": 1, "gb-second": HOURS_PER_MONTH * 3600}
 GLOBAL = "global"
-INSTANCE, TYPE = "ml.", "AWS::"
+INSTANCE, TYPE, MODEL_UNIT = "ml.", "AWS::", "unit."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +65,12 @@ def service_items() -> dict[str, str]:
 
 
 def unit_of(item: str) -> str:
-    """Return what an item is priced by: instances by the hour, unlisted types by the month.
+    """Return what an item is priced by: instances and model units by the hour, unlisted types by the month.
 
     Args:
-        item: An instance type, an item of the table or a CloudFormation type.
+        item: An instance type, "unit." and a model's id, an item of the table or a CloudFormation type.
     """
-    return "hour" if item.startswith(INSTANCE) else service_items().get(item, "month")
+    return "hour" if item.startswith((INSTANCE, MODEL_UNIT)) else service_items().get(item, "month")
 
 
 class PriceList:
@@ -86,10 +87,11 @@ class PriceList:
         self._given = dict(given or {})
         self._used: set[str] = set()
         for item, usd in self._given.items():
-            if not item.startswith((INSTANCE, TYPE)) and item not in service_items():
+            if not item.startswith((INSTANCE, TYPE, MODEL_UNIT)) and item not in service_items():
                 raise TokenmillError(
                     f"unknown price item {item!r}; give an instance type (ml.…), a CloudFormation type "
-                    f"(AWS::…, a month each) or one of {', '.join(sorted(service_items()))}"
+                    "(AWS::…, a month each), a unit of a Bedrock model (unit.…, an hour each) or one of "
+                    f"{', '.join(sorted(service_items()))}"
                 )
             if not (math.isfinite(usd) and usd > 0):
                 raise TokenmillError(f"the price of {item} must be above 0, got {usd!r}")
@@ -99,18 +101,23 @@ class PriceList:
         """Items that the user gave a price of and nothing asked for yet."""
         return tuple(item for item in self._given if item not in self._used)
 
-    def find(self, item: str, region: str) -> ItemPrice | None:
+    def find(self, item: str, region: str, stated: float | None = None) -> ItemPrice | None:
         """Return a price, or None where none is known; another region's price is never used.
 
         Args:
-            item: An instance type or an item of the table.
+            item: An instance type, "unit." and a model's id, or an item of the table.
             region: AWS region.
+            stated: US dollars an hour that the template says itself.
         """
         if item in self._given:
             self._used.add(item)
             return ItemPrice(
                 usd=self._given[item], unit=unit_of(item), source="given on the command line", source_date=""
             )
+        if stated is not None:
+            return ItemPrice(usd=stated, unit="hour", source="stated in the template", source_date="")
+        if item.startswith(MODEL_UNIT):
+            return _unit(item.removeprefix(MODEL_UNIT), region)
         if item.startswith(INSTANCE):
             known = instance_catalog().get(item)
             price = None if known is None else known.price(region)
@@ -121,6 +128,14 @@ class PriceList:
             )
         table = service_prices()
         return table.get((item, region)) or table.get((item, GLOBAL))
+
+
+def _unit(model_id: str, region: str) -> ItemPrice | None:
+    # A deployment buys units without commitment; the commitments' prices are those of another purchase.
+    price = unit_price(model_id, region, "NONE")
+    if price is None:
+        return None
+    return ItemPrice(usd=price.usd_per_hour, unit="hour", source=price.source, source_date=price.source_date)
 
 
 def stale(source_date: str, today: datetime.date) -> bool:

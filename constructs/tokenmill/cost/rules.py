@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenmill.cost.assembly import NotKnownError, is_intrinsic
 from tokenmill.cost.charge import Charge
+from tokenmill.cost.units import UNITS_TYPE, unit_charges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -265,6 +266,7 @@ RULES: dict[str, Callable[[Resource, CostStack], Iterable[Charge]]] = {
     "AWS::Synthetics::Canary": unpriced(),
     "AWS::WAFv2::RuleGroup": flat("waf-rule-group", "rule group"),
     "AWS::WAFv2::WebACL": _web_acl,
+    UNITS_TYPE: unit_charges,
 }
 """What costs without traffic, by type; SageMaker endpoints stand in endpoints.py."""
 

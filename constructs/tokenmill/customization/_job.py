@@ -10,11 +10,10 @@ import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from tokenmill.customization._states import RECIPE_DIGITS, JobAbout, Making, Naming, definition
+from tokenmill.customization._states import RECIPE_DIGITS, JobAbout, Naming, definition
 from tokenmill.endpoints.job import tag_job
 from tokenmill.security import actions
 from tokenmill.security.acknowledge import acknowledge, any_resource
-from tokenmill.security.hosting import FunctionHosting
 from tokenmill.security.logs import log_group
 from tokenmill.security.printed import printed
 from tokenmill_runtime import artifact_versions
@@ -26,7 +25,9 @@ if TYPE_CHECKING:
     from aws_cdk import aws_s3 as s3
     from aws_cdk import aws_stepfunctions as stepfunctions
 
+    from tokenmill.customization._tasks import Making
     from tokenmill.customization.artifact import ModelArtifact
+    from tokenmill.security.hosting import FunctionHosting
 
 # CustomModelName and ImportedModelName take 63: the base, a version and the beginning of the recipe.
 BASE_NAME = 63 - artifact_versions.LONGEST_VERSION - RECIPE_DIGITS - 2
@@ -171,27 +172,31 @@ class ArtifactJob(Construct):
         return cdk.Stack.of(self).format_arn(service="bedrock", resource=resource, resource_name="*")
 
     def _allow_folder(
-        self, bucket: s3.IBucket, prefix: str, *, objects: Sequence[str], listing: Sequence[str]
+        self, bucket: s3.IBucket, place: str, *, objects: Sequence[str], listing: Sequence[str]
     ) -> None:
-        """Let the service role reach one folder, or one object, of a bucket of this account."""
-        account = {"aws:ResourceAccount": cdk.Stack.of(self).account}
-        role, arn = self.service_role, bucket.arn_for_objects(prefix)
-        role.add_to_policy(
-            iam.PolicyStatement(
-                actions=list(objects), resources=[arn], conditions={"StringEquals": account}
+        """Let the service role reach one folder ("name/*") or one object of a bucket of this account."""
+        account = {"StringEquals": {"aws:ResourceAccount": cdk.Stack.of(self).account}}
+        self._allow_place(bucket.bucket_arn, place, objects, listing, account)
+
+    def _allow_place(
+        self,
+        bucket_arn: str,
+        place: str,
+        objects: Sequence[str],
+        listing: Sequence[str],
+        conditions: Mapping[str, Any],
+    ) -> None:
+        role, listed = self.service_role, {**conditions, "StringLike": {"s3:prefix": place}}
+        for names, arn, condition in (
+            (objects, f"{bucket_arn}/{place}", conditions),
+            (listing, bucket_arn, listed),
+        ):
+            role.add_to_policy(
+                iam.PolicyStatement(actions=list(names), resources=[arn], conditions=dict(condition))
             )
-        )
-        role.add_to_policy(
-            iam.PolicyStatement(
-                actions=list(listing),
-                resources=[bucket.bucket_arn],
-                conditions={"StringEquals": account, "StringLike": {"s3:prefix": prefix}},
-            )
-        )
-        if prefix.endswith("*"):
-            reason = "Bedrock reads and writes all the files of one folder, whose names a run decides."
-            finding = any_resource(f"{printed(role, bucket.bucket_arn)}/{prefix}")
-            acknowledge(role, {finding: reason})
+        if place.endswith("*"):
+            reason = "Bedrock reads or writes all the files of one folder, whose names a run decides."
+            acknowledge(role, {any_resource(f"{printed(role, bucket_arn)}/{place}"): reason})
 
     def _allow_key(self, key: kms.IKey | None, allowed: Sequence[str]) -> None:
         if key is not None:
@@ -209,12 +214,10 @@ def recipe_of(scope: Construct, document: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def tags_of(artifact: ModelArtifact, *, lower: bool = False) -> list[dict[str, str]]:
+def tags_of(artifact: ModelArtifact) -> list[dict[str, str]]:
     """Return the tags of what a run makes, which say whose it is.
 
     Args:
         artifact: The artifact.
-        lower: Whether the API calls the fields key and value.
     """
-    names = ("key", "value") if lower else ("Key", "Value")
-    return [{names[0]: "tokenmill:artifact", f"{names[1]}": artifact.path}]
+    return [{"Key": "tokenmill:artifact", "Value": artifact.path}]

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tokenmill.customization._tasks import POLL_SECONDS, Making, States, sdk
 from tokenmill_runtime import artifact_versions, jobs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-States = dict[str, Any]
 # What of the base of a model's name a job's own name keeps, beside 40 digits of its execution.
 JOB_BASE = 20
 RECIPE_DIGITS = 8
-TOKEN = "States.Hash($$.Execution.Id, 'SHA-256')"
-IMPORT_POLL_SECONDS = 60
-FAILED = {"Variable": "$.polled.Status", "StringEquals": "Failed", "Next": "MakingFailed"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Making:
-    """How a version is made: the states from "Make" to a `$.model.ModelArn`, and how a model is found by name.
-
-    Args:
-        states: The states; the first is "Make", and what follows the last is "Describe" or "Find".
-        finding: The API that finds the model by its name, such as "getCustomModel".
-    """
-
-    states: Mapping[str, Any]
-    finding: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +41,7 @@ class JobAbout:
         about: One sentence for people.
         limit_seconds: After how long a run is stopped, in seconds.
         cost: What is paid for, in words.
+        paid: Whether a run itself costs money, so that `tokenmill jobs run` asks first.
         facts: What else stands in a version's manifest, such as the source.
     """
 
@@ -65,6 +50,7 @@ class JobAbout:
     about: str
     limit_seconds: int
     cost: str
+    paid: bool
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -83,6 +69,7 @@ def definition(about: JobAbout, naming: Naming, making: Making, *, partition: st
         "about": about.about,
         "limit_seconds": about.limit_seconds,
         "cost": about.cost,
+        "paid": about.paid,
         "artifact": naming.artifact,
         "recipe": naming.recipe,
         "input": {"version": "1"},
@@ -100,47 +87,6 @@ def definition(about: JobAbout, naming: Naming, making: Making, *, partition: st
             **making.states,
             **_record(about, naming, partition),
         },
-    }
-
-
-def sdk(partition: str, action: str, parameters: Mapping[str, Any], **more: Any) -> States:
-    """Return a task that calls an API as it is ("AWS SDK service integrations", AWS Step Functions).
-
-    Args:
-        partition: The AWS partition.
-        action: The service and its action, such as "bedrock:getCustomModel".
-        parameters: What is asked.
-        more: The state's further fields.
-    """
-    return task(f"arn:{partition}:states:::aws-sdk:{action}", parameters, **more)
-
-
-def task(resource: str, parameters: Mapping[str, Any], **more: Any) -> States:
-    """Return a task that is tried again where the service was busy.
-
-    Args:
-        resource: The integration.
-        parameters: What is asked.
-        more: The state's further fields.
-    """
-    service = "Ssm" if ":ssm:" in resource else "Bedrock"
-    busy = ("ThrottlingException", "InternalServerException", "InternalServerErrorException")
-    retried = [*(f"{service}.{error}" for error in busy), f"{service}.SdkClientException"]
-    return {
-        "Type": "Task",
-        "Resource": resource,
-        "Parameters": dict(parameters),
-        "Retry": [
-            {
-                "ErrorEquals": retried,
-                "IntervalSeconds": 5,
-                "BackoffRate": 2,
-                "MaxAttempts": 8,
-                "MaxDelaySeconds": 120,
-                "JitterStrategy": "FULL",
-            }
-        ],
-        **more,
     }
 
 
@@ -174,7 +120,7 @@ def _names(naming: Naming) -> States:
         "Parameters": {
             "version.$": "$.version",
             "parameter.$": f"States.Format('{naming.artifact}/{{}}', $.version)",
-            # Found again by name, whoever made it; the recipe is in it, so what is found is what is asked for.
+            # Found again by its name, which has the recipe in it: what is found is what is asked for.
             "model_name.$": f"States.Format('{naming.base}-{{}}-{short}', $.version)",
             "job_name.$": f"States.Format('{naming.base[:JOB_BASE].rstrip('-')}-{{}}', "
             "States.Hash($$.Execution.Id, 'SHA-1'))",
@@ -227,8 +173,8 @@ def _find(finding: str, partition: str) -> States:
         return {"And": [known, same], "Next": following}
 
     failed = (
-        "model {} could not be made; see it with: aws bedrock get-custom-model --model-identifier {}, delete it "
-        "with: aws bedrock delete-custom-model --model-identifier {}, and run the job again"
+        "model {} could not be made; see it with: aws bedrock get-custom-model --model-identifier {}, delete "
+        "it with: aws bedrock delete-custom-model --model-identifier {}, and run the job again"
     )
     return {
         "Find": sdk(
@@ -250,7 +196,7 @@ def _find(finding: str, partition: str) -> States:
             "Choices": [status("Creating", "WaitForModel"), status("Failed", "ModelFailed")],
             "Default": "Describe",
         },
-        "WaitForModel": {"Type": "Wait", "Seconds": IMPORT_POLL_SECONDS, "Next": "Find"},
+        "WaitForModel": {"Type": "Wait", "Seconds": POLL_SECONDS, "Next": "Find"},
         "ModelFailed": {
             "Type": "Fail",
             "Error": "ModelFailed",
@@ -300,100 +246,3 @@ def _record(about: JobAbout, naming: Naming, partition: str) -> States:
         ),
         "Built": {"Type": "Succeed", "InputPath": "$.manifest"},
     }
-
-
-def polled_import(
-    request: Mapping[str, Any], *, partition: str
-) -> Making:
-    """Return how open weights are imported: one job, asked for its state once a minute.
-
-    Step Functions has no `.sync` for it ("Optimizing integrations", AWS Step Functions developer guide).
-
-    Args:
-        request: The parameters of CreateModelImportJob.
-        partition: The AWS partition.
-    """
-    return Making(
-        finding="getImportedModel",
-        states={
-            "Make": sdk(
-                partition,
-                "bedrock:createModelImportJob",
-                request,
-                ResultSelector={"arn.$": "$.JobArn"},
-                ResultPath="$.started",
-                Next="Wait",
-            ),
-            "Wait": {"Type": "Wait", "Seconds": IMPORT_POLL_SECONDS, "Next": "Poll"},
-            "Poll": sdk(
-                partition,
-                "bedrock:getModelImportJob",
-                {"JobIdentifier.$": "$.started.arn"},
-                ResultPath="$.polled",
-                Next="IsDone",
-            ),
-            "IsDone": {
-                "Type": "Choice",
-                "Choices": [
-                    {"Variable": "$.polled.Status", "StringEquals": "Completed", "Next": "Made"},
-                    FAILED,
-                ],
-                "Default": "Wait",
-            },
-            "Made": {
-                "Type": "Pass",
-                "Parameters": {"ModelArn.$": "$.polled.ImportedModelArn"},
-                "ResultPath": "$.model",
-                "Next": "Describe",
-            },
-            "MakingFailed": {
-                "Type": "Fail",
-                "Error": "ImportFailed",
-                "CausePath": "States.JsonToString($.polled)",
-            },
-        },
-    )
-
-
-def created_model(request: Mapping[str, Any], *, partition: str) -> Making:
-    """Return how a model of Amazon Nova that SageMaker trained becomes a custom model: made, and waited for.
-
-    Args:
-        request: The parameters of CreateCustomModel.
-        partition: The AWS partition.
-    """
-    make = sdk(partition, "bedrock:createCustomModel", request, ResultPath="$.started", Next="WaitForModel")
-    return Making(finding="getCustomModel", states={"Make": make})
-
-
-def customized(request: Mapping[str, Any], *, partition: str, limit_seconds: int) -> Making:
-    """Return how a model is fine-tuned or distilled: Step Functions waits for the job and stops it in time.
-
-    "Invoke and customize Amazon Bedrock models with Step Functions": CreateModelCustomizationJob.sync has the
-    fields of the API.
-
-    Args:
-        request: The parameters of CreateModelCustomizationJob.
-        partition: The AWS partition.
-        limit_seconds: After how long the job is stopped, in seconds.
-    """
-    return Making(
-        finding="getCustomModel",
-        states={
-            "Make": task(
-                f"arn:{partition}:states:::bedrock:createModelCustomizationJob.sync",
-                request,
-                ResultPath="$.made",
-                TimeoutSeconds=limit_seconds,
-                Next="Read",
-            ),
-            "Read": sdk(
-                partition,
-                "bedrock:getModelCustomizationJob",
-                {"JobIdentifier.$": "$.job_name"},
-                ResultSelector={"ModelArn.$": "$.OutputModelArn"},
-                ResultPath="$.model",
-                Next="Describe",
-            ),
-        },
-    )

@@ -9,7 +9,6 @@ import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from tokenmill.bedrock.resources import BedrockResources
 from tokenmill.core.errors import TokenmillError
 from tokenmill.security import actions
 from tokenmill_runtime import artifact_versions
@@ -131,6 +130,8 @@ class ArtifactVersion:
         Raises:
             TokenmillError: As `check`.
         """
+        from tokenmill.bedrock.resources import BedrockResources
+
         self.check(scope)
         kind, job = self.artifact.built_by or ("", self.artifact)
         resources = BedrockResources.of(scope)

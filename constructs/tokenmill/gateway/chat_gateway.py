@@ -111,7 +111,8 @@ class ChatGateway(Construct):
 
     Raises:
         ValueError: If there is no model, or two have one name.
-        TokenmillError: If the libraries were not vendored and no layer is given.
+        TokenmillError: If the libraries were not vendored and no layer is given, or Bedrock has no such model
+            for calls from the stack's region.
     """
 
     def __init__(
@@ -128,6 +129,8 @@ class ChatGateway(Construct):
         runtime_dependencies: lambda_.ILayerVersion | None = None,
     ) -> None:
         _check_models(models)
+        for model in models:
+            model.check(scope)
         if runtime_dependencies is None:
             check_vendored()
         super().__init__(scope, id)

@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 
+from tokenmill.core.bedrock_prices import ARN
+from tokenmill.core.errors import TokenmillError
 from tokenmill.observability.heartbeat import HeartbeatTarget
 from tokenmill.security import actions
-from tokenmill.security.acknowledge import acknowledge, any_resource
+from tokenmill_runtime import gateway_options
 from tokenmill_runtime.gateway_config import GatewayModel
 
 if TYPE_CHECKING:
     from constructs import IConstruct
 
+    from tokenmill.bedrock.guardrail import GuardrailHook
+    from tokenmill.bedrock.model import IBedrockModel
+    from tokenmill.bedrock.options import BedrockOptions
     from tokenmill.core.plan import Plan
     from tokenmill.endpoints.base import EndpointBase
     from tokenmill_runtime.token_work import TokenWorkCoefficients
@@ -53,21 +57,32 @@ class ServedModel:
         limits: Tokens a request may take.
         token_work: What a request costs a copy, for the metric that scaling follows.
         endpoint: The endpoint that serves it, if SageMaker does.
-        bedrock_model_id: The model or inference profile that serves it, if Bedrock does.
+        bedrock: The model that serves it, if Bedrock does: an id, an ARN, or a model of `tokenmill.bedrock`.
+        options: How it is asked; of an endpoint, only the guardrail counts.
         plan_hash: The plan that the coefficients come from, or "none".
+
+    Raises:
+        ValueError: If the model is on nothing or on both, or a managed prompt stands before units.
     """
 
     name: str
     limits: TokenLimits
     token_work: TokenWorkCoefficients
     endpoint: EndpointBase | None = None
-    bedrock_model_id: str | None = None
+    bedrock: IBedrockModel | str | None = None
+    options: BedrockOptions | None = None
     plan_hash: str = "none"
 
     def __post_init__(self) -> None:
-        if (self.endpoint is None) == (self.bedrock_model_id is None):
+        if (self.endpoint is None) == (self.bedrock is None):
             raise ValueError(
-                f"the model {self.name!r} must have an endpoint or a bedrock_model_id, and not both"
+                f"the model {self.name!r} must have an endpoint or a Bedrock model, and not both"
+            )
+        prompt = self.options and self.options.prompt
+        if prompt is not None and (self.handle is not None or self.fallback_id is not None):
+            raise TokenmillError(
+                f"the model {self.name!r} has a managed prompt and a handle or a fallback, but the prompt "
+                "names its own model; leave the prompt out, or give the model that the prompt names"
             )
 
     @classmethod
@@ -79,6 +94,7 @@ class ServedModel:
         limits: TokenLimits,
         token_work: TokenWorkCoefficients,
         plan_hash: str = "none",
+        guardrail: GuardrailHook | None = None,
     ) -> ServedModel:
         """Return a model that an endpoint serves, or one of its components.
 
@@ -88,6 +104,7 @@ class ServedModel:
             limits: Tokens a request may take.
             token_work: What a request costs a copy.
             plan_hash: The plan that the coefficients come from.
+            guardrail: What looks at questions and answers; `Guardrail.hook` gives it.
 
         Raises:
             ValueError: If the endpoint is asynchronous.
@@ -97,7 +114,16 @@ class ServedModel:
                 f"the model {name!r} is on an asynchronous endpoint, which answers into a bucket and no "
                 "caller can wait for; give an LlmEndpoint or a VariantEndpoint"
             )
-        return cls(name=name, limits=limits, token_work=token_work, endpoint=endpoint, plan_hash=plan_hash)
+        from tokenmill.bedrock.options import BedrockOptions
+
+        return cls(
+            name=name,
+            limits=limits,
+            token_work=token_work,
+            endpoint=endpoint,
+            options=None if guardrail is None else BedrockOptions(guardrail=guardrail),
+            plan_hash=plan_hash,
+        )
 
     @classmethod
     def from_plan(cls, endpoint: EndpointBase, plan: Plan) -> ServedModel:
@@ -121,25 +147,59 @@ class ServedModel:
 
     @classmethod
     def on_bedrock(
-        cls, model_id: str, *, name: str, limits: TokenLimits, token_work: TokenWorkCoefficients
+        cls,
+        model: IBedrockModel | str,
+        *,
+        name: str,
+        limits: TokenLimits,
+        token_work: TokenWorkCoefficients,
+        options: BedrockOptions | None = None,
     ) -> ServedModel:
         """Return a model that Bedrock serves through ConverseStream.
 
         Args:
-            model_id: A foundation model's id ("amazon.nova-lite-v1:0"), a regional inference profile's id
+            model: An `InferenceProfile`, `ProvisionedThroughput`, `PromptRouter` or `ModelDeployment`; or a
+                foundation model's id ("amazon.nova-lite-v1:0"), a cross-Region profile's id
                 ("us.amazon.nova-lite-v1:0"), or an ARN.
             name: What callers put into `model`.
             limits: Tokens a request may take.
             token_work: What a request costs, for the metrics.
+            options: How it is asked: service tier, latency, guardrail, managed prompt, fallback.
+
+        Raises:
+            TokenmillError: If a managed prompt, which names its own model, is given with units or a fallback.
         """
-        return cls(name=name, limits=limits, token_work=token_work, bedrock_model_id=model_id)
+        return cls(name=name, limits=limits, token_work=token_work, bedrock=model, options=options)
+
+    @property
+    def bedrock_model_id(self) -> str | None:
+        """What Converse takes as the model's id, if Bedrock serves it."""
+        model = self.bedrock
+        return model if model is None or isinstance(model, str) else model.model_id
+
+    @property
+    def handle(self) -> str | None:
+        """The SSM parameter that says which units to call; None for a model that never changes."""
+        return None if self.bedrock is None or isinstance(self.bedrock, str) else self.bedrock.handle
+
+    @property
+    def fallback_id(self) -> str | None:
+        """What Converse is asked for while the model throttles or has no units; None for nothing."""
+        own = None if self.bedrock is None or isinstance(self.bedrock, str) else self.bedrock.fallback_id
+        given = self.options and self.options.fallback
+        if own is not None or given is None:
+            return own
+        return given if isinstance(given, str) else given.model_id
 
     @property
     def heartbeat_target(self) -> HeartbeatTarget:
         """What the heartbeat publishes for this model."""
         if self.endpoint is not None:
             return HeartbeatTarget.endpoint(self.endpoint)
-        return HeartbeatTarget.bedrock(self.bedrock_model_id or "")
+        model = self.bedrock
+        return HeartbeatTarget.bedrock(
+            model if isinstance(model, str) else model.metric_dimension if model is not None else ""
+        )
 
     def to_gateway_model(self) -> GatewayModel:
         """Return the entry of the gateway function's document."""
@@ -154,52 +214,112 @@ class ServedModel:
             endpoint=None if endpoint is None else endpoint.endpoint_name,
             component=self.heartbeat_target.component,
             bedrock_model_id=self.bedrock_model_id,
+            guardrail=_guardrail_use(self.options),
+            bedrock=self._bedrock_use(),
         )
 
+    def check(self, scope: IConstruct) -> None:
+        """Refuse a model of Bedrock that cannot be called from the stack.
+
+        Args:
+            scope: A construct of the stack.
+
+        Raises:
+            TokenmillError: If an id is unknown, or cannot be called from the stack's region.
+        """
+        for model in self._asked():
+            _bedrock_model(scope, model)
+
     def grant_invoke(self, grantee: iam.IGrantable, *, scope: IConstruct) -> iam.Grant:
-        """Let a principal call this model and nothing else.
+        """Let a principal call this model and what stands in for it, and nothing else.
 
         Args:
             grantee: The principal.
-            scope: The construct whose policy gets the statement, for its acknowledgement.
+            scope: A construct of the stack that calls.
         """
-        if self.endpoint is not None:
-            return self.endpoint.grant_invoke(grantee)
-        arns = bedrock_arns(self.bedrock_model_id or "")
-        for arn in arns[1:]:
-            # The second ARN of a profile names its model in any region; the check prints references as
-            # <Name>.
-            acknowledge(
-                scope,
-                {
-                    any_resource(
-                        arn.replace(Aws.PARTITION, "<AWS::Partition>")
-                    ): "A cross-region profile calls this one model in whichever of its regions has room."
-                },
-            )
+        grants = [] if self.endpoint is None else [self.endpoint.grant_invoke(grantee)]
+        options = self.options
+        if options is not None and options.prompt is not None:
+            grants.append(options.prompt.prompt.grant_use(grantee))
+        else:
+            grants += [_bedrock_model(scope, model).grant_invoke(grantee) for model in self._asked()]
+        if options is not None and options.guardrail is not None:
+            grants.append(options.guardrail.guardrail.grant_apply(grantee))
+        whole = grants[0]
+        for grant in grants[1:]:
+            whole = whole.combine(grant)
+        return whole
+
+    def _asked(self) -> list[IBedrockModel | str]:
+        """The model, and the fallback of the options where it has none of its own."""
+        if self.bedrock is None:
+            return []
+        own = None if isinstance(self.bedrock, str) else self.bedrock.fallback_id
+        given = None if own is not None or self.options is None else self.options.fallback
+        return [self.bedrock] if given is None else [self.bedrock, given]
+
+    def _bedrock_use(self) -> gateway_options.BedrockUse | None:
+        if self.bedrock is None:
+            return None
+        tier = self.options and self.options.service_tier
+        latency = self.options and self.options.latency
+        use = gateway_options.BedrockUse(
+            service_tier=tier and tier.value,
+            latency=latency and latency.value,
+            handle=self.handle,
+            fallback_id=self.fallback_id,
+            prompt=_prompt_use(self.options),
+        )
+        return None if use == gateway_options.BedrockUse() else use
+
+
+@dataclass(frozen=True, slots=True)
+class _ArnModel:
+    """What only its ARN is known of: units, a router or an application profile of another stack."""
+
+    model_id: str
+    handle: None = None
+    fallback_id: None = None
+
+    @property
+    def metric_dimension(self) -> str:
+        """The ARN."""
+        return self.model_id
+
+    def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let a principal call what has this ARN; what stands behind it must be granted where it is known."""
         return iam.Grant.add_to_principal(
-            grantee=grantee, actions=list(actions.BEDROCK_INVOKE), resource_arns=arns
+            grantee=grantee, actions=list(actions.BEDROCK_INVOKE), resource_arns=[self.model_id]
         )
 
 
-def bedrock_arns(model_id: str) -> list[str]:
-    """Return the ARNs that a call of a Bedrock model is checked against.
+def _bedrock_model(scope: IConstruct, model: IBedrockModel | str) -> IBedrockModel:
+    if not isinstance(model, str):
+        return model
+    if model.startswith("arn:") and not ARN.fullmatch(model):
+        return _ArnModel(model)
+    # The data of profiles and the metrics' module are only needed by stacks that call Bedrock.
+    from tokenmill.bedrock.foundation_model import named_model
 
-    A cross-region profile is checked against itself and against the foundation model in each of its
-    destination regions ("Prerequisites for inference profiles", Amazon Bedrock user guide).
-
-    Args:
-        model_id: A foundation model's id, an inference profile's id, or an ARN.
-    """
-    if model_id.startswith("arn:"):
-        return [model_id]
-    geography, _, foundation = model_id.partition(".")
-    if geography in PROFILE_PREFIXES:
-        profile = f"arn:{Aws.PARTITION}:bedrock:{Aws.REGION}:{Aws.ACCOUNT_ID}:inference-profile/{model_id}"
-        return [profile, f"arn:{Aws.PARTITION}:bedrock:{ANY_REGION}::foundation-model/{foundation}"]
-    return [f"arn:{Aws.PARTITION}:bedrock:{Aws.REGION}::foundation-model/{model_id}"]
+    return named_model(scope, model)
 
 
-# "Supported Regions and models for inference profiles", Amazon Bedrock user guide.
-ANY_REGION = "*"
-PROFILE_PREFIXES = frozenset({"apac", "au", "ca", "eu", "global", "jp", "us", "us-gov"})
+def _prompt_use(options: BedrockOptions | None) -> gateway_options.PromptUse | None:
+    use = None if options is None else options.prompt
+    if use is None:
+        return None
+    return gateway_options.PromptUse(
+        arn=use.prompt.prompt_version_arn, variables=dict(use.variables), question=use.question
+    )
+
+
+def _guardrail_use(options: BedrockOptions | None) -> gateway_options.GuardrailUse | None:
+    hook = None if options is None else options.guardrail
+    if hook is None:
+        return None
+    return gateway_options.GuardrailUse(
+        id=hook.guardrail.guardrail_arn,
+        version=hook.guardrail.guardrail_version,
+        mode=hook.mode.value,
+        blocked_input=hook.guardrail.blocked_question,
+    )

@@ -1,7 +1,7 @@
 """Requests of AWS's REST-JSON protocol: which operation a method and path are, its members, its answer.
 
-Source: Smithy 2.0 specification, "AWS restJson1 protocol" and "HTTP bindings" (labels, query, headers, payload,
-timestamp formats), read from the service models that botocore ships.
+Source: Smithy 2.0 specification, "AWS restJson1 protocol" and "HTTP bindings" (labels, query, headers,
+payload, timestamp formats), read from the service models that botocore ships.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
-from botocore.model import ListShape, MapShape, StructureShape
+import botocore.session
+from botocore.model import ListShape, MapShape, ServiceModel, StructureShape
 from botocore.utils import parse_timestamp
 
 from tokenmill.local.aws_requests import AwsError, Params, ServiceShapes
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 Answer = tuple[int, dict[str, str], bytes]
 _LABEL = re.compile(r"\\\{(\w+)(\\\+)?\\\}")
 _KIND = {"content-type": "application/json"}
+# Patterns of service models that refuse what the service itself makes. Custom prompt routers have ARNs of
+# their own kind; bedrock-runtime's pattern of `modelId` knows both.
+_ROUTER = r"arn:aws(-[^:]+)?:bedrock:[a-z0-9-]{1,20}:[0-9]{12}:(default-)?prompt-router/[a-zA-Z0-9-:.]+"
+_CORRECTED = {"bedrock": {"PromptRouterArn": _ROUTER}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +63,22 @@ class RestShapes(ServiceShapes):
     """
 
     @cached_property
+    def model(self) -> ServiceModel:
+        """The service's model; read from botocore's data on first use."""
+        described = botocore.session.get_session().get_service_data(self.service)
+        for name, pattern in _CORRECTED.get(self.service, {}).items():
+            described["shapes"][name]["pattern"] = pattern
+        return ServiceModel(described, self.service)
+
+    @cached_property
     def _routes(self) -> dict[str, list[tuple[re.Pattern[str], OperationModel]]]:
         routes: dict[str, list[tuple[re.Pattern[str], OperationModel]]] = {}
         for name in self.model.operation_names:
             operation = self.model.operation_model(name)
             uri = operation.http["requestUri"].partition("?")[0].rstrip("/")
             pattern = _LABEL.sub(
-                lambda found: rf"(?P<{found[1]}>.+)" if found[2] else rf"(?P<{found[1]}>[^/]+)", re.escape(uri)
+                lambda found: rf"(?P<{found[1]}>.+)" if found[2] else rf"(?P<{found[1]}>[^/]+)",
+                re.escape(uri),
             )
             routes.setdefault(operation.http["method"], []).append((re.compile(f"{pattern}/?"), operation))
         for found in routes.values():

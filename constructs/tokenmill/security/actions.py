@@ -255,3 +255,32 @@ UNITS_USE_READ = ("cloudwatch:GetMetricData",)
 UNITS_STACK_READ = ("cloudformation:DescribeStackResource", "cloudformation:DescribeStacks")
 # "StartExecution" (AWS Step Functions): the function of Bedrock's custom resources starts what waits for them.
 WAITER_START = ("states:StartExecution",)
+
+# "Set up permissions to use Amazon Bedrock Guardrails": who has texts assessed, and decrypts a guardrail with
+# a key of its own.
+GUARDRAIL_APPLY = ("bedrock:ApplyGuardrail",)
+GUARDRAIL_KEY_USE = ("kms:Decrypt",)
+
+# "Monitor model invocation using CloudWatch Logs and Amazon S3" (Amazon Bedrock user guide): what Bedrock
+# writes with, and "Actions, resources, and condition keys for Amazon Bedrock" for the setting itself.
+INVOCATION_LOG_WRITE = ("logs:CreateLogStream", "logs:PutLogEvents")
+INVOCATION_LOG_OBJECT = ("s3:PutObject",)
+INVOCATION_LOG_KEY = ("kms:GenerateDataKey",)
+INVOCATION_LOGGING = (
+    "bedrock:DeleteModelInvocationLoggingConfiguration",
+    "bedrock:GetModelInvocationLoggingConfiguration",
+    "bedrock:PutModelInvocationLoggingConfiguration",
+)
+INVOCATION_LOGGING_OWNER = ("ssm:DeleteParameter", "ssm:GetParameter", "ssm:PutParameter")
+# "Prerequisites for Prompt management" (Amazon Bedrock user guide): Converse renders a prompt's version.
+PROMPT_USE = ("bedrock:GetPrompt", "bedrock:RenderPrompt")
+PROMPT_KEY_USE = ("kms:Decrypt",)
+
+# "Required permissions for batch inference" and "Create a custom service role for batch inference" (Amazon
+# Bedrock user guide): who submits jobs, and the role that a job reads, calls and writes with.
+BATCH_JOB_SUBMIT = ("bedrock:CreateModelInvocationJob", "bedrock:TagResource")
+BATCH_JOB_READ = ("bedrock:GetModelInvocationJob",)
+BATCH_JOB_LIST = ("bedrock:ListModelInvocationJobs",)
+BATCH_JOB_FILES = ("s3:GetObject", "s3:PutObject")
+# "Creating granular permissions" (AWS Step Functions): a callback names the state machine of its task.
+TASK_ANSWER = ("states:SendTaskSuccess",)

@@ -22,6 +22,7 @@ from tokenmill_runtime.clock import SYSTEM_CLOCK
 from tokenmill_runtime.conversations import ConversationTable
 from tokenmill_runtime.gateway.backend import Threads
 from tokenmill_runtime.gateway.bedrock_backend import BedrockBackend
+from tokenmill_runtime.gateway.bedrock_routes import Routes
 from tokenmill_runtime.gateway.chat_request import find_model, parse_chat_request
 from tokenmill_runtime.gateway.errors import GatewayError, invalid_request
 from tokenmill_runtime.gateway.exchange import Caller, Exchange, Services, internal_error
@@ -64,9 +65,11 @@ def create_app(
     """
     makers: list[Callable[[], object]] = []
     if backends is None:
-        backends = {"sagemaker": SageMakerBackend(), "bedrock": BedrockBackend()}
-        clients = {"sagemaker": aws.sagemaker_runtime, "bedrock": aws.bedrock_runtime}
-        makers += [clients[name] for name in {model.backend for model in config.models}]
+        backends = {
+            "sagemaker": SageMakerBackend(),
+            "bedrock": BedrockBackend(Routes(clock, emit=emit)),
+        }
+        makers += _clients(config)
     if conversations is None and config.conversation_table is not None:
         makers.append(aws.dynamodb)
         conversations = ConversationTable(
@@ -95,6 +98,19 @@ def create_app(
 def application() -> Starlette:
     """The application of the function's environment; raises GatewayConfigError."""
     return create_app(GatewayConfig.from_environment(os.environ))
+
+
+def _clients(config: GatewayConfig) -> set[Callable[[], object]]:
+    """What makes the clients that these models are called with."""
+    found: set[Callable[[], object]] = set()
+    for model in config.models:
+        if model.backend == "sagemaker":
+            found.add(aws.sagemaker_runtime)
+        if model.backend == "bedrock" or model.guardrail is not None:
+            found.add(aws.bedrock_runtime)
+        if model.bedrock is not None and model.bedrock.handle is not None:
+            found.add(aws.ssm_handles)
+    return found
 
 
 def _lifespan(makers: list[Callable[[], object]]) -> Any:

@@ -1,4 +1,4 @@
-"""Which of Bedrock's models a request is sent to: units behind a handle by weight, and where they overflow to.
+"""Which of Bedrock's models a request is sent to: units behind a handle by weight, and what stands in.
 
 A handle is an SSM parameter whose text is ``{"models": [{"id": arn, "units": n}], "fallback": id, "state":
 "units" | "overflow"}``; who buys and gives back units writes it.
@@ -101,9 +101,8 @@ class Routes:
 
     def _by_weight(self, handle: Handle) -> list[str]:
         """Models in an order in which each is first as often as it has units (Efraimidis and Spirakis)."""
-        return [id for _, id in sorted((self._draw() ** (1 / units), id) for id, units in handle.models)][
-            ::-1
-        ]
+        drawn = sorted(((self._draw() ** (1 / units), id) for id, units in handle.models), reverse=True)
+        return [id for _, id in drawn]
 
     def _handle(self, name: str) -> Handle | None:
         known = self._known.setdefault(name, _Known())

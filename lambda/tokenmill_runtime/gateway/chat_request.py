@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tokenmill_runtime.gateway_config import GatewayConfig, GatewayModel
+    from tokenmill_runtime.gateway_options import PromptUse
 
 # Bytes and not characters: texts in other scripts have about as many tokens as UTF-8 bytes suggest.
 BYTES_PER_TOKEN: Final = 4
@@ -118,6 +119,8 @@ def parse_chat_request(body: bytes, config: GatewayConfig) -> ChatRequest:
     messages = _messages(document.get("messages"))
     if model.backend == "bedrock":
         _refuse_blank(messages)
+    if model.bedrock is not None and model.bedrock.prompt is not None:
+        _refuse_beside_prompt(document, messages, model.bedrock.prompt)
     tokens = estimate_tokens(messages)
     if tokens > _SURELY_TOO_LONG * model.context_tokens:
         raise context_length_exceeded(model.context_tokens, f"the messages have about {tokens}")
@@ -188,6 +191,25 @@ def _refuse_blank(messages: Sequence[Message]) -> None:
             raise invalid_request(f"{where} must not be blank, got {_short(message.content)}", param=where)
 
 
+def _refuse_beside_prompt(
+    document: Mapping[str, Any], messages: Sequence[Message], prompt: PromptUse
+) -> None:
+    """Converse takes no system text and no inference parameters beside a managed prompt with its own."""
+    for name in ("max_completion_tokens", "max_tokens"):
+        if document.get(name) is not None:
+            raise _unsupported(name, "the model has a managed prompt, which sets it; leave it out")
+    for number, message in enumerate(messages):
+        if message.role == "system":
+            where = f"messages[{number}].role"
+            raise _unsupported(f"{where}={message.role}", "the model has a managed prompt", param=where)
+    if prompt.question is not None and len(messages) > 1:
+        raise _unsupported(f"messages of {len(messages)}", "send one user message", param="messages")
+    metadata = document.get("metadata")
+    if prompt.question is not None and isinstance(metadata, dict) and "conversation_id" in metadata:
+        where = "metadata.conversation_id"
+        raise _unsupported(where, "the model's managed prompt takes one question", param=where)
+
+
 def _message(value: object, where: str) -> Message:
     if not isinstance(value, dict):
         raise invalid_request(f"{where} must be an object, got {_short(value)}", param=where)
@@ -235,7 +257,8 @@ def _unsupported(what: str, allowed: str, *, param: str | None = None) -> Gatewa
 
 
 def _options(document: Mapping[str, Any], model: GatewayModel) -> dict[str, Any]:
-    taken = OPTIONS[model.backend]
+    prompted = model.bedrock is not None and model.bedrock.prompt is not None
+    taken = frozenset() if prompted else OPTIONS[model.backend]
     options = {}
     for name, value in document.items():
         if name in _READ or name in _WITHOUT_EFFECT or value is None or value == []:
@@ -245,7 +268,9 @@ def _options(document: Mapping[str, Any], model: GatewayModel) -> dict[str, Any]
                 raise _unsupported(f"{name}={_short(value)}", f"use {_short(_ONLY_VALUE[name])}", param=name)
             continue
         if name not in taken:
-            allowed = f"the model {model.name} takes {', '.join(sorted(taken))}"
+            allowed = (
+                f"the model {model.name} takes {', '.join(sorted(taken)) or 'none beside its managed prompt'}"
+            )
             raise _unsupported(name if len(name) <= 60 else _short(name), allowed)
         options[name] = _option(name, value)
     return options

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tokenmill_runtime.aws import bedrock_runtime
 from tokenmill_runtime.gateway.assembling import TEXTS, assemble
+from tokenmill_runtime.gateway.aws_errors import broken
 from tokenmill_runtime.gateway.connection import connection_errors
 from tokenmill_runtime.gateway.errors import CONTENT_FILTER, content_filtered, server_error
 
@@ -44,13 +45,14 @@ def assess(use: GuardrailUse, source: str, text: str) -> Assessment:
 
     A text that is longer than a request may be is asked about in pieces.
     """
-    pieces = [text[start : start + PIECE] for start in range(0, len(text), PIECE)]
     said = []
-    for piece in pieces:
-        assessment = _assess_piece(use, source, piece)
+    while text:
+        length = len(text) if len(text) <= PIECE else _cut(text[:PIECE])
+        assessment = _assess_piece(use, source, text[:length])
         if assessment.blocked:
             return assessment
         said.append(assessment.text)
+        text = text[length:]
     return Assessment(blocked=False, text="".join(said))
 
 
@@ -98,9 +100,12 @@ class GuardedBackend:
         """The whole answer, assessed in pieces as long as a request may be."""
         stream = SyncStream(self._backend.stream(self._checked(call)), self._use, windows=(PIECE, PIECE))
         try:
-            return assemble(stream)
+            document = assemble(stream)
         finally:
             stream.cancel()
+        if not document["choices"]:
+            raise broken(call.model.name, "an answer without choices")
+        return document
 
     def stream(self, call: ModelCall) -> ModelStream:
         """Begin an answer; raises GatewayError (400) for a question that is blocked."""
@@ -192,6 +197,12 @@ class AsyncStream:
         self._text = ""
 
     def __iter__(self) -> Iterator[Document]:
+        try:
+            yield from self._beside_assessments()
+        finally:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _beside_assessments(self) -> Iterator[Document]:
         for chunk in self._inner:
             choices = chunk.get("choices") or []
             self._text += "".join(choices[0]["delta"].get(kind) or "" for kind in TEXTS) if choices else ""

@@ -39,6 +39,8 @@ class Behaviour:
     Args:
         creating_seconds: How long a purchase or a deployment is Creating.
         updating_seconds: How long a change is Updating.
+        job_seconds: How long a job that makes a model runs.
+        job_step_seconds: How long a batch job is Submitted, Validating, Scheduled and Stopping, each.
         get_lag_seconds: How late a Get or the tags of one resource show a change. No page says that they are
             consistent; "Error handling" of other services tells clients to expect the contrary.
         list_lag_seconds: How late a List shows it.
@@ -55,6 +57,8 @@ class Behaviour:
 
     creating_seconds: float = 60.0
     updating_seconds: float = 30.0
+    job_seconds: float = 120.0
+    job_step_seconds: float = 5.0
     get_lag_seconds: float = 0.0
     list_lag_seconds: float = 0.0
     token_seconds: float = 8 * 3600.0

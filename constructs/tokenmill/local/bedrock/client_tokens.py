@@ -1,7 +1,7 @@
 """Client tokens: a request that comes again makes nothing twice.
 
-Source: botocore's docstring of `clientRequestToken` ("If this token matches a previous request, Amazon Bedrock
-ignores the request, but does not return an error"). What it leaves open stands in `Behaviour`.
+Source: botocore's docstring of `clientRequestToken` ("If this token matches a previous request, Amazon
+Bedrock ignores the request, but does not return an error"). What it leaves open stands in `Behaviour`.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Bedrock's control plane, in process: what exists, who asked for it, and what goes wrong.
 
-Source: Amazon Bedrock API Reference, and the service model that botocore ships; every request and every answer
-is checked against that model.
+Source: Amazon Bedrock API Reference, and the service model that botocore ships; every request and every
+answer is checked against that model.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 import time
@@ -15,13 +16,16 @@ from typing import TYPE_CHECKING
 
 from tokenmill.local.aws_requests import AwsError, modelled
 from tokenmill.local.bedrock.behaviour import Behaviour, UnitQuotas
+from tokenmill.local.bedrock.client_tokens import ClientTokens
 from tokenmill.local.bedrock.custom_models import CustomModels
 from tokenmill.local.bedrock.deployments import Deployments
 from tokenmill.local.bedrock.faults import ACTS, Faults, error_of
+from tokenmill.local.bedrock.invocation_jobs import InvocationJobs
+from tokenmill.local.bedrock.logging_settings import LoggingSettings
+from tokenmill.local.bedrock.model_jobs import ModelJobs
 from tokenmill.local.bedrock.models import FoundationModels
 from tokenmill.local.bedrock.provisioned import ProvisionedModels
 from tokenmill.local.bedrock.tags import Tags
-from tokenmill.local.bedrock.client_tokens import ClientTokens
 from tokenmill.local.rest_json import RestShapes
 
 if TYPE_CHECKING:
@@ -63,6 +67,9 @@ class BedrockControl:
         self.custom_models = CustomModels(self)
         self.deployments = Deployments(self)
         self.provisioned = ProvisionedModels(self)
+        self.model_jobs = ModelJobs(self)
+        self.invocation_jobs = InvocationJobs(self)
+        self.logging = LoggingSettings()
         self._made: defaultdict[Scope, int] = defaultdict(int)
         self._operations: dict[str, Operation] = {}
         for operations in (
@@ -71,6 +78,9 @@ class BedrockControl:
             self.custom_models.operations(),
             self.deployments.operations(),
             self.provisioned.operations(),
+            self.model_jobs.operations(),
+            self.invocation_jobs.operations(),
+            self.logging.operations(),
         ):
             self.add_operations(operations)
 
@@ -111,13 +121,23 @@ class BedrockControl:
             fault = self.faults.take(operation)
             if fault is None:
                 return self.shapes.render(operation, self.call(scope, operation, params))
-            if fault.kind in ACTS:
-                self.call(scope, operation, params)
-            if fault.kind in ("dropped", "lost"):
-                return None
-            raise error_of(fault, operation)
         except AwsError as error:
             return self.shapes.refuse(error)
+        if fault.kind in ACTS:
+            self._act_unheard(scope, operation, params)
+        if fault.kind in ("dropped", "lost"):
+            return None
+        return self.shapes.refuse(error_of(fault, operation))
+
+    def _act_unheard(self, scope: Scope, operation: str, params: Params) -> None:
+        with contextlib.suppress(AwsError):
+            self.call(scope, operation, params)
+
+    def tick(self) -> None:
+        """Give jobs the statuses whose time has come, so that events are sent without anybody asking."""
+        with self.lock:
+            self.model_jobs.tick()
+            self.invocation_jobs.tick()
 
     def now(self) -> datetime:
         """The time as the API shows it."""

@@ -1,8 +1,8 @@
 """Custom and imported models, which jobs make and which are deleted by hand.
 
 Sources: Amazon Bedrock API Reference, "GetCustomModel", "ListCustomModels", "DeleteCustomModel",
-"CreateCustomModel", "GetImportedModel", "ListImportedModels", "DeleteImportedModel" (statuses Creating, Active,
-Failed of a custom model; ConflictException of a model that is in use).
+"CreateCustomModel", "GetImportedModel", "ListImportedModels", "DeleteImportedModel" (statuses Creating,
+Active, Failed of a custom model; ConflictException of a model that is in use).
 """
 
 from __future__ import annotations
@@ -191,13 +191,14 @@ class CustomModels:
         return {"modelSummaries": some, "nextToken": token}
 
     def _chosen(self, scope: Scope, params: Params, *, imported: bool) -> list[CustomModel]:
+        after, before = params.get("creationTimeAfter"), params.get("creationTimeBefore")
         chosen = [
             model
             for model in self._models[scope].values()
             if model.imported == imported
             and params.get("nameContains", "") in model.name
-            and ("creationTimeAfter" not in params or model.created > moment_of(params["creationTimeAfter"]))
-            and ("creationTimeBefore" not in params or model.created < moment_of(params["creationTimeBefore"]))
+            and (after is None or model.created > moment_of(after))
+            and (before is None or model.created < moment_of(before))
         ]
         return sorted(chosen, key=lambda one: one.created, reverse=params.get("sortOrder") != "Ascending")
 

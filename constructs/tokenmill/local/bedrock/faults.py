@@ -1,7 +1,7 @@
 """What goes wrong on request with Bedrock's control plane.
 
-Source: Amazon Bedrock API Reference, "Common Errors" and the errors of each operation (429, 500); AWS SDKs and
-Tools Reference Guide, "Retry behavior" (what a client tries again without knowing whether the service acted).
+Source: Amazon Bedrock API Reference, "Common Errors" and the errors of each operation (429, 500); AWS SDKs
+and Tools Reference Guide, "Retry behavior" (what a client tries again, unsure whether the service acted).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KINDS: tuple[str, ...] = get_args(Kind)
 ACTS: tuple[str, ...] = ("failed_after", "lost")
 MOST_TIMES = 1000
 FORM = (
-    'bedrock_faults takes a list of {"kind": "' + '|'.join(KINDS) + '", "operation": "NAME", "times": N, '
+    'bedrock_faults takes a list of {"kind": "' + "|".join(KINDS) + '", "operation": "NAME", "times": N, '
     '"after": N}; all but kind may be left out; an empty list ends every fault'
 )
 
@@ -32,7 +32,8 @@ class Fault:
 
     Args:
         kind: "throttled" (429), "failed" (500 and nothing done), "failed_after" (500 after it was done),
-            "dropped" (the connection breaks before), "lost" (it breaks after it was done: a time-out), "denied".
+            "dropped" (the connection breaks before), "lost" (it breaks after it was done, as in a time-out),
+            "denied".
         operation: Name of the operation; None means every one.
         times: How many calls it befalls.
         after: How many calls of the operation it lets pass first.

@@ -76,9 +76,7 @@ class Finding:
         return text
 
 
-def assess(
-    guardrail: Params, text: str, source: Source, *, grounding: str = "", query: str = ""
-) -> Finding:
+def assess(guardrail: Params, text: str, source: Source, *, grounding: str = "", query: str = "") -> Finding:
     """Return what a guardrail finds in a text.
 
     Args:

@@ -9,20 +9,18 @@ from __future__ import annotations
 import copy
 import math
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tokenmill.local.aws_requests import AwsError, Params, Scope
 from tokenmill.local.bedrock.guardrail_rules import Finding, Source, assess
-from tokenmill.local.bedrock.listing import new_id, now, page
+from tokenmill.local.bedrock.paging import page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
     from tokenmill.local.aws_requests import Operation
-
-    Tag = Callable[[Scope, str, list[Params]], None]
+    from tokenmill.local.bedrock.control import BedrockControl
 
 DRAFT = "DRAFT"
 # Quotas for Amazon Bedrock Guardrails: a text unit holds up to 1,000 characters.
@@ -60,13 +58,14 @@ class Version:
         config: The members of `CreateGuardrail`.
         description: What the version is.
         created: When it was made.
+        updated: When it changed last.
     """
 
     number: str
     config: Params
-    description: str | None = None
-    created: datetime = field(default_factory=now)
-    updated: datetime = field(default_factory=now)
+    description: str | None
+    created: datetime
+    updated: datetime
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,13 +89,12 @@ class Guardrails:
     """The guardrails of every account and region.
 
     Args:
-        tag: Remembers a new resource's tags: scope, ARN, tags.
+        control: The control plane.
     """
 
-    def __init__(self, tag: Tag) -> None:
-        self._tag = tag
+    def __init__(self, control: BedrockControl) -> None:
+        self._control = control
         self._records: defaultdict[Scope, dict[str, GuardrailRecord]] = defaultdict(dict)
-        self._tokens: dict[tuple[Scope, str, str], Params] = {}
 
     def operations(self) -> dict[str, Operation]:
         """Return the control plane's operations by their names."""
@@ -148,14 +146,18 @@ class Guardrails:
             "usage": usage(version.config, sum(map(len, texts))),
             "action": "GUARDRAIL_INTERVENED" if intervened else "NONE",
             "outputs": [{"text": text} for text in outputs(version.config, source, texts, found)],
-            "assessments": [assessment(record, version, one, text) for one, text in zip(found, texts, strict=True)],
+            "assessments": [
+                assessment(record, version, one, text) for one, text in zip(found, texts, strict=True)
+            ],
             "guardrailCoverage": coverage(sum(map(len, texts))),
         }
         if params.get("outputScope") != "FULL":
             for one in answer["assessments"]:
                 _drop_undetected(one)
         if intervened:
-            answer["actionReason"] = "Guardrail blocked." if any(one.blocked for one in found) else "Guardrail masked."
+            answer["actionReason"] = (
+                "Guardrail blocked." if any(one.blocked for one in found) else "Guardrail masked."
+            )
         return answer
 
     def _record(self, scope: Scope, identifier: str) -> GuardrailRecord:
@@ -167,31 +169,46 @@ class Guardrails:
         return found
 
     def _create(self, scope: Scope, params: Params) -> Params:
-        told = self._tokens.get((scope, "guardrail", params.get("clientRequestToken", "")))
-        if told is not None:
-            return told
-        _check(params)
-        if any(r.versions[DRAFT].config["name"] == params["name"] for r in self._records[scope].values()):
-            raise AwsError("ConflictException", f"Another guardrail in your account has the name {params['name']}")
-        identity = new_id()
-        arn = scope.arn("bedrock", f"guardrail/{identity}")
-        draft = Version(number=DRAFT, config=_kept(params), description=params.get("description"))
-        self._records[scope][identity] = GuardrailRecord(id=identity, arn=arn, versions={DRAFT: draft})
-        self._tag(scope, arn, params.get("tags") or [])
-        answer: Params = {
+        def make() -> str:
+            _check(params)
+            drafts = [record.versions[DRAFT] for record in self._records[scope].values()]
+            if any(draft.config["name"] == params["name"] for draft in drafts):
+                taken = f"Another guardrail in your account has the name {params['name']}"
+                raise AwsError("ConflictException", taken)
+            identity = self._control.new_id(scope)
+            arn = scope.arn("bedrock", f"guardrail/{identity}")
+            self._control.tags.add(scope, arn, params.get("tags"))
+            versions = {DRAFT: self._version(DRAFT, params)}
+            self._records[scope][identity] = GuardrailRecord(id=identity, arn=arn, versions=versions)
+            return identity
+
+        known = self._records[scope].__contains__
+        identity = self._control.tokens.once(scope, "CreateGuardrail", params, make=make, exists=known)
+        record = self._record(scope, identity)
+        return {
             "guardrailId": identity,
-            "guardrailArn": arn,
+            "guardrailArn": record.arn,
             "version": DRAFT,
-            "createdAt": draft.created,
+            "createdAt": record.versions[DRAFT].created,
         }
-        self._remember(scope, "guardrail", params, answer)
-        return answer
+
+    def _version(self, number: str, params: Params) -> Version:
+        when = self._control.now()
+        config = {name: value for name, value in params.items() if name not in _NOT_KEPT}
+        return Version(
+            number=number,
+            config=copy.deepcopy(config),
+            description=params.get("description"),
+            created=when,
+            updated=when,
+        )
 
     def _update(self, scope: Scope, params: Params) -> Params:
         record = self._record(scope, params["guardrailIdentifier"])
         _check(params)
-        draft = record.versions[DRAFT]
-        draft.config, draft.description, draft.updated = _kept(params), params.get("description"), now()
+        created = record.versions[DRAFT].created
+        draft = self._version(DRAFT, params)
+        draft.created, record.versions[DRAFT] = created, draft
         return {
             "guardrailId": record.id,
             "guardrailArn": record.arn,
@@ -200,22 +217,19 @@ class Guardrails:
         }
 
     def _create_version(self, scope: Scope, params: Params) -> Params:
-        told = self._tokens.get((scope, "version", params.get("clientRequestToken", "")))
-        if told is not None:
-            return told
         record = self._record(scope, params["guardrailIdentifier"])
-        record.issued += 1
-        number = str(record.issued)
-        config = copy.deepcopy(record.versions[DRAFT].config)
-        description = params.get("description")
-        record.versions[number] = Version(number=number, config=config, description=description)
-        answer: Params = {"guardrailId": record.id, "version": number}
-        self._remember(scope, "version", params, answer)
-        return answer
 
-    def _remember(self, scope: Scope, kind: str, params: Params, answer: Params) -> None:
-        if "clientRequestToken" in params:
-            self._tokens[(scope, kind, params["clientRequestToken"])] = answer
+        def make() -> str:
+            record.issued += 1
+            number = str(record.issued)
+            version = self._version(number, record.versions[DRAFT].config)
+            version.description = params.get("description")
+            record.versions[number] = version
+            return number
+
+        known = record.versions.__contains__
+        number = self._control.tokens.once(scope, "CreateGuardrailVersion", params, make=make, exists=known)
+        return {"guardrailId": record.id, "version": number}
 
     def _get(self, scope: Scope, params: Params) -> Params:
         record, version = self.version(
@@ -237,15 +251,18 @@ class Guardrails:
         else:
             versions = [(record, record.versions[DRAFT]) for record in self._records[scope].values()]
         entries = [
-            {"id": record.id, "arn": record.arn, **_described(record, version)} for record, version in versions
+            {"id": record.id, "arn": record.arn, **_described(record, version)}
+            for record, version in versions
         ]
-        return page("guardrails", entries, params)
+        some, token = page(entries, params)
+        return {"guardrails": some, "nextToken": token}
 
     def _delete(self, scope: Scope, params: Params) -> Params:
         record = self._record(scope, params["guardrailIdentifier"])
         number = params.get("guardrailVersion")
         if number is None:
             del self._records[scope][record.id]
+            self._control.tags.drop(scope, record.arn)
         else:
             self.version(scope, record.id, number)
             del record.versions[number]
@@ -254,18 +271,12 @@ class Guardrails:
 
 def _check(params: Params) -> None:
     if not any(params.get(name) for name in (*POLICIES, "automatedReasoningPolicyConfig")):
-        raise AwsError(
-            "ValidationException", "At least one policy must be configured for the guardrail"
-        )
+        raise AwsError("ValidationException", "At least one policy must be configured for the guardrail")
     if params.get("automatedReasoningPolicyConfig"):
         raise AwsError(
             "ValidationException",
             "automated reasoning policies are not modelled by the local cloud; leave them out",
         )
-
-
-def _kept(params: Params) -> Params:
-    return {name: value for name, value in params.items() if name not in _NOT_KEPT}
 
 
 def _described(record: GuardrailRecord, version: Version) -> Params:

@@ -7,19 +7,20 @@ and "Understanding intelligent prompt routing".
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from tokenmill.core.bedrock_profiles import profile_route, split_profile
+from tokenmill.core.errors import TokenmillError
 from tokenmill.local.aws_requests import AwsError, Params, Scope
-from tokenmill.local.bedrock.listing import new_id, now, page
+from tokenmill.local.bedrock.paging import page
 
 if TYPE_CHECKING:
-    from tokenmill.local.aws_requests import Operation
-    from tokenmill.local.bedrock.guardrails import Tag
+    from collections.abc import Callable
 
-GEOGRAPHIES = ("us", "us-gov", "eu", "apac", "jp", "au", "ca", "global")
-_SYSTEM = re.compile(rf"(?:{'|'.join(GEOGRAPHIES)})\.[a-z0-9-]+\.[a-zA-Z0-9.:-]+")
+    from tokenmill.local.aws_requests import Operation
+    from tokenmill.local.bedrock.control import BedrockControl
+
 # The router predicts how much worse the other model answers; here a prompt's length stands for that.
 TOKENS_A_PERCENT = 10
 
@@ -28,20 +29,21 @@ class Profiles:
     """The inference profiles and prompt routers of every account and region.
 
     Args:
-        tag: Remembers a new resource's tags: scope, ARN, tags.
+        control: The control plane.
     """
 
-    def __init__(self, tag: Tag) -> None:
-        self._tag = tag
+    def __init__(self, control: BedrockControl) -> None:
+        self._control = control
         self._profiles: defaultdict[Scope, dict[str, Params]] = defaultdict(dict)
         self._routers: defaultdict[Scope, dict[str, Params]] = defaultdict(dict)
-        self._tokens: dict[tuple[Scope, str, str], Params] = {}
 
     def operations(self) -> dict[str, Operation]:
         """Return the operations by their names."""
         return {
             "CreateInferenceProfile": self._create_profile,
-            "GetInferenceProfile": lambda scope, params: self.profile(scope, params["inferenceProfileIdentifier"]),
+            "GetInferenceProfile": lambda scope, params: self.profile(
+                scope, params["inferenceProfileIdentifier"]
+            ),
             "ListInferenceProfiles": self._list_profiles,
             "DeleteInferenceProfile": self._delete_profile,
             "CreatePromptRouter": self._create_router,
@@ -63,7 +65,7 @@ class Profiles:
         identity = identifier.rsplit("/", 1)[-1]
         if identity in self._profiles[scope]:
             return self._profiles[scope][identity]
-        if _SYSTEM.fullmatch(identity):
+        if split_profile(identity)[0]:
             return _system_profile(scope, identity)
         raise AwsError(
             "ResourceNotFoundException", f"The inference profile {identifier} does not exist", status=404
@@ -85,98 +87,99 @@ class Profiles:
         return found
 
     def _create_profile(self, scope: Scope, params: Params) -> Params:
-        told = self._tokens.get((scope, "profile", params.get("clientRequestToken", "")))
-        if told is not None:
-            return told
-        source = params["modelSource"]["copyFrom"]
-        models = [{"modelArn": source}]
-        if ":foundation-model/" not in source:
-            copied = self.profile(scope, source)
-            if copied["type"] != "SYSTEM_DEFINED":
-                raise AwsError(
-                    "ValidationException",
-                    f"{source} is an application inference profile; copy a model or a system-defined profile",
-                )
-            models = copied["models"]
-        identity, when = new_id(), now()
-        arn = scope.arn("bedrock", f"application-inference-profile/{identity}")
-        record: Params = {
-            "inferenceProfileName": params["inferenceProfileName"],
-            "inferenceProfileArn": arn,
-            "inferenceProfileId": identity,
-            "models": models,
-            "status": "ACTIVE",
-            "type": "APPLICATION",
-            "createdAt": when,
-            "updatedAt": when,
-            **({"description": params["description"]} if "description" in params else {}),
-        }
-        self._profiles[scope][identity] = record
-        self._tag(scope, arn, params.get("tags") or [])
-        answer: Params = {"inferenceProfileArn": arn, "status": "ACTIVE"}
-        if "clientRequestToken" in params:
-            self._tokens[(scope, "profile", params["clientRequestToken"])] = answer
-        return answer
+        def make() -> str:
+            models = self._copied(scope, params["modelSource"]["copyFrom"])
+            identity, when = self._control.new_id(scope), self._control.now()
+            arn = scope.arn("bedrock", f"application-inference-profile/{identity}")
+            self._control.tags.add(scope, arn, params.get("tags"))
+            record: Params = {
+                "inferenceProfileName": params["inferenceProfileName"],
+                "inferenceProfileArn": arn,
+                "inferenceProfileId": identity,
+                "models": models,
+                "status": "ACTIVE",
+                "type": "APPLICATION",
+                "createdAt": when,
+                "updatedAt": when,
+            }
+            described = {"description": params["description"]} if "description" in params else {}
+            self._profiles[scope][identity] = {**record, **described}
+            return arn
+
+        exists = self._exists(self._profiles[scope])
+        arn = self._control.tokens.once(scope, "CreateInferenceProfile", params, make=make, exists=exists)
+        return {"inferenceProfileArn": arn, "status": "ACTIVE"}
+
+    def _copied(self, scope: Scope, source: str) -> list[Params]:
+        if ":foundation-model/" in source:
+            return [{"modelArn": source}]
+        copied = self.profile(scope, source)
+        if copied["type"] != "SYSTEM_DEFINED":
+            raise AwsError(
+                "ValidationException",
+                f"{source} is an application inference profile; copy a model or a system-defined profile",
+            )
+        return list(copied["models"])
+
+    @staticmethod
+    def _exists(records: dict[str, Params]) -> Callable[[str], bool]:
+        return lambda arn: arn.rsplit("/", 1)[-1] in records
 
     def _list_profiles(self, scope: Scope, params: Params) -> Params:
         wanted = params.get("typeEquals", "APPLICATION")
         found = [entry for entry in self._profiles[scope].values() if entry["type"] == wanted]
-        return page("inferenceProfileSummaries", found, params)
+        some, token = page(found, params)
+        return {"inferenceProfileSummaries": some, "nextToken": token}
 
     def _delete_profile(self, scope: Scope, params: Params) -> Params:
         found = self.profile(scope, params["inferenceProfileIdentifier"])
         if found["type"] != "APPLICATION":
             raise AwsError("ValidationException", "a system-defined inference profile cannot be deleted")
         del self._profiles[scope][found["inferenceProfileId"]]
+        self._control.tags.drop(scope, found["inferenceProfileArn"])
         return {}
 
     def _create_router(self, scope: Scope, params: Params) -> Params:
-        told = self._tokens.get((scope, "router", params.get("clientRequestToken", "")))
-        if told is not None:
-            return told
+        def make() -> str:
+            self._check_router(scope, params)
+            identity, when = self._control.new_id(scope), self._control.now()
+            arn = scope.arn("bedrock", f"prompt-router/{identity}")
+            self._control.tags.add(scope, arn, params.get("tags"))
+            kept = ("promptRouterName", "routingCriteria", "description", "models", "fallbackModel")
+            self._routers[scope][identity] = {
+                **{member: params[member] for member in kept if member in params},
+                "promptRouterArn": arn,
+                "status": "AVAILABLE",
+                "type": "custom",
+                "createdAt": when,
+                "updatedAt": when,
+            }
+            return arn
+
+        exists = self._exists(self._routers[scope])
+        arn = self._control.tokens.once(scope, "CreatePromptRouter", params, make=make, exists=exists)
+        return {"promptRouterArn": arn}
+
+    def _check_router(self, scope: Scope, params: Params) -> None:
         name = params["promptRouterName"]
         if any(router["promptRouterName"] == name for router in self._routers[scope].values()):
-            raise AwsError("ConflictException", f"A prompt router named {name} exists already", status=409)
+            raise AwsError("ConflictException", f"A prompt router named {name} exists already")
         families = {_family(entry["modelArn"]) for entry in (*params["models"], params["fallbackModel"])}
         if len(families) > 1:
-            raise AwsError(
-                "ValidationException", f"The models must be of one provider, not of {', '.join(sorted(families))}"
-            )
-        identity, when = new_id(), now()
-        arn = scope.arn("bedrock", f"prompt-router/{identity}")
-        kept = ("promptRouterName", "routingCriteria", "description", "models", "fallbackModel")
-        self._routers[scope][identity] = {
-            **{member: params[member] for member in kept if member in params},
-            "promptRouterArn": arn,
-            "status": "AVAILABLE",
-            "type": "custom",
-            "createdAt": when,
-            "updatedAt": when,
-        }
-        self._tag(scope, arn, params.get("tags") or [])
-        answer: Params = {"promptRouterArn": arn}
-        if "clientRequestToken" in params:
-            self._tokens[(scope, "router", params["clientRequestToken"])] = answer
-        return answer
+            told = ", ".join(sorted(families))
+            raise AwsError("ValidationException", f"The models must be of one provider, not of {told}")
 
     def _list_routers(self, scope: Scope, params: Params) -> Params:
         wanted = params.get("type", "custom")
         found = [entry for entry in self._routers[scope].values() if entry["type"] == wanted]
-        return page("promptRouterSummaries", found, params)
+        some, token = page(found, params)
+        return {"promptRouterSummaries": some, "nextToken": token}
 
     def _delete_router(self, scope: Scope, params: Params) -> Params:
         found = self.router(scope, params["promptRouterArn"])
         del self._routers[scope][found["promptRouterArn"].rsplit("/", 1)[-1]]
+        self._control.tags.drop(scope, found["promptRouterArn"])
         return {}
-
-
-def is_system_profile(identifier: str) -> bool:
-    """Whether an id is that of a cross-region profile, such as `us.anthropic.claude-...`.
-
-    Args:
-        identifier: An id, or the last part of an ARN.
-    """
-    return _SYSTEM.fullmatch(identifier) is not None
 
 
 def routed_model(router: Params, input_tokens: int) -> str:
@@ -195,17 +198,20 @@ def routed_model(router: Params, input_tokens: int) -> str:
 
 
 def _family(arn: str) -> str:
-    parts = arn.rsplit("/", 1)[-1].split(".")
-    return parts[1] if parts[0] in GEOGRAPHIES else parts[0]
+    return split_profile(arn.rsplit("/", 1)[-1])[1].partition(".")[0]
 
 
 def _system_profile(scope: Scope, identity: str) -> Params:
-    model = identity.partition(".")[2]
+    try:
+        route = profile_route(identity, scope.region)
+    except TokenmillError as error:
+        raise AwsError("ValidationException", str(error)) from error
+    regions = route.regions or (scope.region,)
     return {
         "inferenceProfileName": identity,
         "inferenceProfileArn": scope.arn("bedrock", f"inference-profile/{identity}"),
         "inferenceProfileId": identity,
-        "models": [{"modelArn": f"arn:aws:bedrock:{scope.region}::foundation-model/{model}"}],
+        "models": [{"modelArn": f"arn:aws:bedrock:{region}::foundation-model/{route.model_id}"} for region in regions],
         "status": "ACTIVE",
         "type": "SYSTEM_DEFINED",
     }

@@ -163,7 +163,9 @@ def plain_request(request: Params) -> Params:
     def plain(blocks: list[Params]) -> list[Params]:
         kept = [block for block in blocks if "cachePoint" not in block]
         return [
-            {"text": block["guardContent"]["text"]["text"]} if "text" in block.get("guardContent", {}) else block
+            {"text": block["guardContent"]["text"]["text"]}
+            if "text" in block.get("guardContent", {})
+            else block
             for block in kept
         ]
 

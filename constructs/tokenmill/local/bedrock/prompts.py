@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tokenmill.local.aws_requests import AwsError, Params, Scope, modelled
-from tokenmill.local.bedrock.listing import new_id, now, page
+from tokenmill.local.bedrock.paging import page
 from tokenmill.local.rest_json import RestShapes
 
 if TYPE_CHECKING:
     from tokenmill.local.aws_requests import Operation
+    from tokenmill.local.bedrock.control import BedrockControl
 
 DRAFT = "DRAFT"
 _VARIABLE = re.compile(r"\{\{\s*(\w[\w-]*)\s*\}\}")
@@ -44,11 +45,16 @@ class PromptRecord:
 
 
 class Prompts:
-    """The part of Bedrock's agent API that has prompts."""
+    """The part of Bedrock's agent API that has prompts.
+
+    Args:
+        control: The control plane, for ids and the time.
+    """
 
     shapes = RestShapes("bedrock-agent")
 
-    def __init__(self) -> None:
+    def __init__(self, control: BedrockControl) -> None:
+        self._control = control
         self._records: defaultdict[Scope, dict[str, PromptRecord]] = defaultdict(dict)
         self._tags: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self._tokens: dict[tuple[Scope, str], Params] = {}
@@ -116,10 +122,10 @@ class Prompts:
         if told is not None:
             return told
         if any(r.versions[DRAFT]["name"] == params["name"] for r in self._records[scope].values()):
-            raise AwsError("ConflictException", f"A prompt named {params['name']} exists already", status=409)
+            raise AwsError("ConflictException", f"A prompt named {params['name']} exists already")
         _check(params)
-        identity = new_id(10, upper=True)
-        arn, when = scope.arn("bedrock", f"prompt/{identity}"), now()
+        identity = self._control.new_id(scope)[:10].upper()
+        arn, when = scope.arn("bedrock", f"prompt/{identity}"), self._control.now()
         draft: Params = {
             **{name: params[name] for name in _KEPT if name in params},
             "id": identity,
@@ -140,14 +146,14 @@ class Prompts:
         fresh = {name: params[name] for name in _KEPT if name in params}
         kept = {name: draft[name] for name in ("id", "arn", "version", "createdAt")}
         record = self._records[scope][draft["id"]]
-        record.versions[DRAFT] = {**fresh, **kept, "updatedAt": now()}
+        record.versions[DRAFT] = {**fresh, **kept, "updatedAt": self._control.now()}
         return record.versions[DRAFT]
 
     def _create_version(self, scope: Scope, params: Params) -> Params:
         draft = self.find(scope, params["promptIdentifier"])
         record = self._records[scope][draft["id"]]
         record.issued += 1
-        number, when = str(record.issued), now()
+        number, when = str(record.issued), self._control.now()
         version = copy.deepcopy(draft)
         version |= {"arn": f"{record.arn}:{number}", "version": number, "createdAt": when, "updatedAt": when}
         version.pop("description", None)
@@ -168,7 +174,8 @@ class Prompts:
             found = [record.versions[DRAFT] for record in self._records[scope].values()]
         kept = ("name", "description", "id", "arn", "version", "createdAt", "updatedAt")
         entries = [{name: entry[name] for name in kept if name in entry} for entry in found]
-        return page("promptSummaries", entries, params)
+        some, token = page(entries, params)
+        return {"promptSummaries": some, **({} if token is None else {"nextToken": token})}
 
     def _delete(self, scope: Scope, params: Params) -> Params:
         draft = self.find(scope, params["promptIdentifier"])
@@ -209,11 +216,15 @@ def rendered(prompt: Params, request: Params) -> tuple[str, Params]:
     """
     refused = [name for name in DEFINED_BY_PROMPT if name in request]
     if refused:
-        raise AwsError("ValidationException", f"{', '.join(refused)} must be defined in the prompt, not in the request")
+        raise AwsError(
+            "ValidationException", f"{', '.join(refused)} must be defined in the prompt, not in the request"
+        )
     variants = prompt.get("variants") or []
     variant = next((v for v in variants if v["name"] == prompt.get("defaultVariant")), None)
     if variant is None or "modelId" not in variant:
-        raise AwsError("ValidationException", f"The prompt {prompt['arn']} has no default variant with a model")
+        raise AwsError(
+            "ValidationException", f"The prompt {prompt['arn']} has no default variant with a model"
+        )
     values = {name: value.get("text", "") for name, value in (request.get("promptVariables") or {}).items()}
     made = _messages(variant["templateConfiguration"], values)
     made["messages"] = made["messages"] + (request.get("messages") or [])
@@ -247,7 +258,9 @@ def _messages(template: Params, values: dict[str, str]) -> Params:
 
 
 def _blocks(blocks: list[Params], values: dict[str, str]) -> list[dict[str, Any]]:
-    return [{**block, "text": _filled(block["text"], values)} if "text" in block else block for block in blocks]
+    return [
+        {**block, "text": _filled(block["text"], values)} if "text" in block else block for block in blocks
+    ]
 
 
 def _filled(text: str, values: dict[str, str]) -> str:

@@ -172,9 +172,9 @@ class ProvisionedModels:
 
     def _make(self, scope: Scope, params: Params) -> str:
         control, now = self._control, self._control.clock()
-        model, foundation = control.models.for_units(scope, params["modelId"])
-        self._check_name(scope, params["provisionedModelName"])
         commitment = params.get("commitmentDuration")
+        model, foundation = control.models.for_units(scope, params["modelId"], commitment)
+        self._check_name(scope, params["provisionedModelName"])
         self._check_quota(scope, model, params["modelUnits"], commitment)
         arn = scope.arn("bedrock", f"{KIND}/{control.new_id(scope)}")
         control.tags.add(scope, arn, params.get("tags"))
@@ -259,9 +259,9 @@ class ProvisionedModels:
             if ":custom-model/" not in model.model:
                 raise AwsError(
                     "ValidationException",
-                    "The model of a Provisioned Throughput that is associated with a base model cannot change.",
+                    "The model cannot change: the Provisioned Throughput is associated with a base model.",
                 )
-            arn, foundation = control.models.for_units(scope, wanted)
+            arn, foundation = control.models.for_units(scope, wanted, model.commitment)
             if foundation != model.foundation:
                 raise AwsError("ValidationException", f"{wanted} is not of the same base model.")
         if name is not None and name != model.name:

@@ -1,6 +1,7 @@
-"""Bedrock's runtime: Converse and ConverseStream, forwarded to a model server for the model.
+"""Bedrock's runtime: Converse, ConverseStream, InvokeModel, CountTokens and ApplyGuardrail.
 
-Source: Amazon Bedrock API Reference, "Converse" and "ConverseStream" (paths, errors, events).
+Answers come from a model server for each model. Source: Amazon Bedrock API Reference, the operations of "Amazon
+Bedrock Runtime" (paths, errors, events).
 """
 
 from __future__ import annotations
@@ -8,24 +9,30 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import httpx
 
-from tokenmill.local.aws_requests import AwsError
-from tokenmill.local.event_stream import encode_exception
+from tokenmill.local.aws_requests import AwsError, Params, Scope
+from tokenmill.local.bedrock.converse import Call, Desk, StreamedAnswer
+from tokenmill.local.bedrock.native_bodies import dialect_of
+from tokenmill.local.bedrock.prompt_tokens import counted, plain_request
+from tokenmill.local.event_stream import CONTENT_TYPE, encode_exception
+from tokenmill.local.rest_json import HttpRequest, RestShapes
 from tokenmill.local.sagemaker.fleet import Launch, LaunchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
 
+    from tokenmill.local.bedrock.routing import Route, Routing
     from tokenmill.local.sagemaker.fleet import Fleet
 
     Send = Callable[[MutableMapping[str, Any]], Any]
 
-PATH = re.compile(r"^/model/(.+)/(converse|converse-stream|invoke|invoke-with-response-stream)$")
-_MODEL_ID = re.compile(r"[a-zA-Z0-9.:/_-]{1,2048}")
+PATH = re.compile(r"^/(model/[^/]+/[a-z-]+|guardrail/[^/]+/version/[^/]+/apply)$")
+_REFUSED_BY_CALLER = ("ValidationException", "ResourceNotFoundException", "AccessDeniedException")
 
 
 class BedrockRuntime:
@@ -33,10 +40,16 @@ class BedrockRuntime:
 
     Args:
         fleet: What runs the model servers.
+        routing: Finds who answers.
+        desk: Quotas, guardrails, caches and metrics.
     """
 
-    def __init__(self, fleet: Fleet) -> None:
+    shapes = RestShapes("bedrock-runtime")
+
+    def __init__(self, fleet: Fleet, routing: Routing, desk: Desk) -> None:
         self._fleet = fleet
+        self._routing = routing
+        self._desk = desk
         self._client = httpx.AsyncClient(timeout=httpx.Timeout(None, connect=5.0), trust_env=False)
         self._starting = asyncio.Lock()
 
@@ -44,35 +57,117 @@ class BedrockRuntime:
         """Close the connections to the model servers."""
         await self._client.aclose()
 
-    async def invoke(self, path: str, body: bytes, send: Send) -> None:
+    async def invoke(self, scope: Scope, request: HttpRequest, send: Send) -> None:
         """Answer one request.
 
         Args:
-            path: The request's path, which `PATH` matches.
-            body: Its body.
+            scope: Who calls.
+            request: The request, whose path `PATH` matches.
             send: ASGI send.
         """
-        match = PATH.match(path)
-        assert match is not None  # the router sends nothing else
-        model, operation = match.group(1), match.group(2)
         try:
-            response = await self._forward(model, operation, body)
+            operation, params = self.shapes.parse(request)
+            if operation == "ConverseStream":
+                await self._converse_stream(scope, params, send)
+                return
+            answer = await self._answer(scope, operation, params)
+            status, headers, body = self._rendered(operation, answer)
         except AwsError as error:
-            status, headers, document = error.json_response()
-            await _start(send, status, headers)
-            await send({"type": "http.response.body", "body": document})
-            return
+            status, headers, body = self.shapes.refuse(error)
+        await _start(send, status, headers)
+        await send({"type": "http.response.body", "body": body})
+
+    async def converse(self, scope: Scope, model_id: str, request: Params) -> tuple[Params, Route]:
+        """Answer one Converse request; return the answer and who gave it.
+
+        Args:
+            scope: Who calls.
+            model_id: The model, profile, router, prompt, model units or deployment.
+            request: Converse's members.
+
+        Raises:
+            AwsError: The service refuses.
+        """
+        call = Call(self._desk, scope, self._routing.find(scope, model_id, request))
         try:
-            kind = response.headers.get("content-type", "application/json")
-            await _start(send, response.status_code, {"content-type": kind})
-            await self._relay(response, send)
+            blocked = call.admit()
+            if blocked is not None:
+                return call.blocked_answer(blocked), call.route
+            response = await self._ask(call.route, "converse")
+            document: Params = json.loads(await response.aread())
+            return call.answer(document), call.route
+        except AwsError as error:
+            _count_refusal(call, error)
+            raise
         finally:
+            call.give_back()
+
+    async def _answer(self, scope: Scope, operation: str, params: Params) -> Params:
+        if operation == "ApplyGuardrail":
+            return self._desk.guardrails.apply(scope, params)
+        model_id, request = params.get("modelId", ""), {k: v for k, v in params.items() if k != "modelId"}
+        if operation == "Converse":
+            answer, route = await self.converse(scope, model_id, request)
+            _refuse_imported(route)
+            return answer
+        if operation == "InvokeModel":
+            return await self._invoke_model(scope, model_id, request)
+        if operation == "CountTokens":
+            return self._count(scope, model_id, request["input"])
+        raise AwsError(
+            "ValidationException",
+            f"the local cloud does not serve {operation}; use Converse, ConverseStream or InvokeModel",
+        )
+
+    async def _invoke_model(self, scope: Scope, model_id: str, request: Params) -> Params:
+        route = self._routing.find(scope, model_id, {})
+        dialect = dialect_of(route.model, imported=route.imported)
+        made = dialect.read(_json(request.get("body") or b"{}"))
+        identifier = request.get("guardrailIdentifier")
+        if identifier:
+            number = request.get("guardrailVersion", "DRAFT")
+            made["guardrailConfig"] = {"guardrailIdentifier": identifier, "guardrailVersion": number}
+        answer, route = await self.converse(scope, model_id, made)
+        body: Params = dialect.write(answer, route.model)
+        if identifier:
+            intervened = answer["stopReason"] == "guardrail_intervened"
+            body["amazon-bedrock-guardrailAction"] = "INTERVENED" if intervened else "NONE"
+        return {"body": json.dumps(body, ensure_ascii=False).encode(), "contentType": "application/json"}
+
+    def _count(self, scope: Scope, model_id: str, given: Params) -> Params:
+        route = self._routing.find(scope, model_id, {})
+        if "converse" in given:
+            return {"inputTokens": counted(given["converse"]).tokens}
+        dialect = dialect_of(route.model, imported=route.imported)
+        return {"inputTokens": counted(dialect.read(_json(given["invokeModel"]["body"]))).tokens}
+
+    async def _converse_stream(self, scope: Scope, params: Params, send: Send) -> None:
+        request = {name: value for name, value in params.items() if name != "modelId"}
+        call = Call(self._desk, scope, self._routing.find(scope, params["modelId"], request))
+        try:
+            _refuse_imported(call.route)
+            blocked = call.admit()
+            if blocked is not None:
+                await _start(send, 200, {"content-type": CONTENT_TYPE})
+                await send({"type": "http.response.body", "body": call.blocked_stream(blocked)})
+                return
+            response = await self._ask(call.route, "converse-stream")
+        except AwsError as error:
+            _count_refusal(call, error)
+            call.give_back()
+            raise
+        try:
+            await _start(send, 200, {"content-type": CONTENT_TYPE})
+            await self._relay(StreamedAnswer(call), response, send)
+        finally:
+            call.give_back()
             await response.aclose()
 
-    async def _relay(self, response: httpx.Response, send: Send) -> None:
+    async def _relay(self, answer: StreamedAnswer, response: httpx.Response, send: Send) -> None:
         try:
             async for chunk in response.aiter_raw():
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                for message in answer.take(chunk):
+                    await send({"type": "http.response.body", "body": message, "more_body": True})
         except httpx.HTTPError as error:
             broken = encode_exception(
                 "modelStreamErrorException",
@@ -81,19 +176,12 @@ class BedrockRuntime:
             await send({"type": "http.response.body", "body": broken, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
-    async def _forward(self, model: str, operation: str, body: bytes) -> httpx.Response:
-        if not operation.startswith("converse"):
-            raise AwsError(
-                "ValidationException",
-                f"the local cloud does not serve {operation}; use Converse or ConverseStream",
-            )
-        if not _MODEL_ID.fullmatch(model):
-            raise AwsError("ValidationException", "The provided model identifier is invalid.")
-        url = await self._server(model)
-        target = f"{url}/model/{quote(model.rsplit('/', 1)[-1], safe='')}/{operation}"
-        request = self._client.build_request(
-            "POST", target, content=body, headers={"content-type": "application/json"}
-        )
+    async def _ask(self, route: Route, operation: str) -> httpx.Response:
+        url = await self.server(route.model)
+        target = f"{url}/model/{quote(route.model, safe='')}/{operation}"
+        document = json.dumps(plain_request(route.request), default=str).encode()
+        headers = {"content-type": "application/json"}
+        request = self._client.build_request("POST", target, content=document, headers=headers)
         try:
             response = await self._client.send(request, stream=True)
         except httpx.TransportError as error:
@@ -109,8 +197,16 @@ class BedrockRuntime:
             raise AwsError(code, message, status=400 if response.status_code < 500 else 424)
         return response
 
-    async def _server(self, model: str) -> str:
-        key = f"bedrock/{model.rsplit('/', 1)[-1]}"
+    async def server(self, model: str) -> str:
+        """Return where a model's server answers; it is started when there is none.
+
+        Args:
+            model: The model's id.
+
+        Raises:
+            AwsError: It does not start.
+        """
+        key = f"bedrock/{model}"
         async with self._starting:
             if self._fleet.url(key) is None:
                 launch = Launch(model=model, engine=None, context_tokens=None, copies=1)
@@ -121,6 +217,33 @@ class BedrockRuntime:
         url = self._fleet.url(key)
         assert url is not None  # it has just been started
         return url
+
+    def _rendered(self, operation: str, answer: Params) -> tuple[int, dict[str, str], bytes]:
+        return self.shapes.render(operation, answer)
+
+
+def _refuse_imported(route: Route) -> None:
+    if route.imported:
+        raise AwsError("ValidationException", "Converse does not take imported models; use InvokeModel")
+
+
+def _count_refusal(call: Call, error: AwsError) -> None:
+    if error.code == "ThrottlingException":
+        call.tell("InvocationThrottles", 1, "Count")
+    elif error.code in _REFUSED_BY_CALLER:
+        call.tell("InvocationClientErrors", 1, "Count")
+    else:
+        call.tell("InvocationServerErrors", 1, "Count")
+
+
+def _json(body: bytes) -> Params:
+    try:
+        document = json.loads(body)
+    except ValueError as error:
+        raise AwsError("ValidationException", f"Malformed input request: the body is not JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise AwsError("ValidationException", "Malformed input request: the body is not a JSON object")
+    return document
 
 
 async def _start(send: Send, status: int, headers: dict[str, str]) -> None:

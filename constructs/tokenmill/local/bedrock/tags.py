@@ -1,6 +1,7 @@
 """Tags of every resource, by its ARN.
 
-Source: Amazon Bedrock API Reference, "TagResource", "UntagResource", "ListTagsForResource", "TooManyTagsException".
+Source: Amazon Bedrock API Reference, "TagResource", "UntagResource", "ListTagsForResource",
+"TooManyTagsException".
 """
 
 from __future__ import annotations

@@ -1,0 +1,275 @@
+"""A file of requests through batch inference jobs of Amazon Bedrock, at the price of its batch tier."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import aws_cdk as cdk
+from aws_cdk import aws_events as events
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+
+from tokenmill.batch.batch_inference_states import MAP_LABEL, InferenceStates
+from tokenmill.batch.batch_inference_values import (
+    BatchPrices,
+    InferenceJobs,
+    InferenceRecords,
+    check_model,
+)
+from tokenmill.batch.files import BatchFiles
+from tokenmill.batch.job import BatchJob
+from tokenmill.bedrock.foundation_model import named_model, region_of
+from tokenmill.core.batch_quotas import batch_quota
+from tokenmill.endpoints.endpoint_checks import check_same_region
+from tokenmill.security import FunctionEntry, RuntimeFunction, actions
+from tokenmill.security.acknowledge import acknowledge, acknowledge_resources, any_resource
+from tokenmill.security.rules import let_rule_send
+from tokenmill_runtime.batch_inference_job import ENDED, EVENT_TYPE
+from tokenmill_runtime.batch_inference_run import VARIABLE
+from tokenmill_runtime.functions import BATCH_INFERENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from constructs import Construct
+
+    from tokenmill.bedrock.model import IBedrockModel
+    from tokenmill.security.hosting import FunctionHosting
+
+FUNCTION_SECONDS = 900
+ENTRY = FunctionEntry(
+    runs=BATCH_INFERENCE,
+    description="Plans, submits, gathers and collates batch inference jobs",
+    timeout_seconds=FUNCTION_SECONDS,
+    memory_mb=512,
+)
+# A part's answers go to the disk once, to be put into order; 50,000 answers of 16,000 tokens are 3 GB.
+DISK_MB = 10_240
+BEDROCK = "bedrock.amazonaws.com"
+PREFIX_CHARACTERS = 12
+JOBS_REASON = "Bedrock makes up the ids of its jobs, so only their kind can be named."
+SUBMIT_REASON = (
+    "A job is submitted for a model that the role given with it may call; the role may call this one only."
+)
+
+
+class BatchInference(BatchJob):
+    """Every line of a file becomes a record of a batch inference job; answers come back in the lines' order.
+
+    An execution takes {"input": "input/<object>", "output": "output/<folder>"}. A line is a request's JSON
+    body, or {"custom_id": "...", "body": {...}} as in OpenAI's batch files. The folder gets results.jsonl,
+    errors.jsonl, cost.json and summary.json.
+
+    The lines are cut into parts, one a job, by the service's quotas and a token budget; a child execution
+    submits a part's job and waits for its event without cost. Records that failed for a reason that passes
+    go through another job; fewer than a job takes are asked one by one. A job may take a day, so this is not
+    for what must be there sooner. An execution that is stopped leaves its jobs running; stop those with
+    StopModelInvocationJob.
+
+    Args:
+        scope: The parent construct.
+        id: The construct's id.
+        model: A foundation model's id, an inference profile's id, or an inference profile of this app.
+        files: The bucket and its folders.
+        records: What the lines of an input are.
+        jobs: How they are made into jobs.
+        prices: What a million tokens cost you, by part such as "input", "output", "batch_input" and
+            "batch_output", in US dollars; the price table's otherwise.
+        hosting: Network, keys, logs of the function.
+
+    Raises:
+        TokenmillError: If Bedrock runs no batch inference on the model, it is unknown, or the bucket is in
+            another region.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        model: str | IBedrockModel,
+        files: BatchFiles | None = None,
+        records: InferenceRecords | None = None,
+        jobs: InferenceJobs | None = None,
+        prices: Mapping[str, float] | None = None,
+        hosting: FunctionHosting | None = None,
+    ) -> None:
+        named = named_model(scope, model)
+        check_model(named)
+        check_same_region(
+            cdk.Stack.of(scope).region, {"files.bucket": None if files is None else files.bucket}
+        )
+        self.prices = BatchPrices.find(named, region_of(scope), given=prices)
+        super().__init__(scope, id)
+        self.model, self.files = named, files or BatchFiles()
+        self.records, self.jobs = records or InferenceRecords(), jobs or InferenceJobs()
+        self.quota = self.jobs.quota or batch_quota(getattr(named, "source", named).model_id)
+        self.bucket = self.files.bucket_for(self)
+        self.role = self._role()
+        self.function = self._function(hosting)
+        states = InferenceStates(
+            scope=self,
+            function_arn=self.function.function.function_arn,
+            function_seconds=FUNCTION_SECONDS,
+            bucket=self.bucket.bucket_name,
+            jobs_at_once=self.quota.jobs_at_once,
+        )
+        self.state_machine = self._machine(
+            states.definition(),
+            kind="batch",
+            description={"about": f"{named.model_id} over the lines of a file, in Bedrock's batch jobs"},
+            statements=[
+                iam.PolicyStatement(
+                    actions=list(actions.CALL_FUNCTION), resources=[self.function.function.function_arn]
+                )
+            ],
+            hosting=hosting,
+        )
+        self._allow_map_run(MAP_LABEL)
+        self._allow_answers()
+        self.rule = self._rule(hosting)
+
+    def _jobs_arn(self) -> str:
+        return cdk.Stack.of(self).format_arn(
+            service="bedrock", resource="model-invocation-job", resource_name="*"
+        )
+
+    def _role(self) -> iam.Role:
+        """Return what Bedrock reads, calls and writes with ("Create a custom service role for batch
+        inference", Amazon Bedrock user guide)."""
+        role = iam.Role(
+            self,
+            "JobRole",
+            assumed_by=iam.ServicePrincipal(
+                BEDROCK,
+                conditions={
+                    "StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID},
+                    "ArnLike": {"aws:SourceArn": self._jobs_arn()},
+                },
+            ),
+            description=f"Reads, answers and writes the records of {self.node.id}",
+        )
+        work = self.files.output_prefix
+        self._allow_folders(role, actions.BATCH_JOB_FILES, work)
+        role.add_to_policy(
+            iam.PolicyStatement(
+                actions=list(actions.BATCH_LIST),
+                resources=[self.bucket.bucket_arn],
+                conditions={"StringLike": {"s3:prefix": [f"{work}/*"]}},
+            )
+        )
+        self._grant_key(role, actions.OBJECT_KEY_WRITE)
+        self.model.grant_invoke(role)
+        return role
+
+    def _function(self, hosting: FunctionHosting | None) -> RuntimeFunction:
+        function = RuntimeFunction(
+            self,
+            "Function",
+            entry=ENTRY,
+            environment={VARIABLE: cdk.Stack.of(self).to_json_string(self._document())},
+            hosting=hosting,
+        )
+        resource = function.function.node.default_child
+        assert isinstance(resource, lambda_.CfnFunction)
+        resource.ephemeral_storage = lambda_.CfnFunction.EphemeralStorageProperty(size=DISK_MB)
+        self._grant_files(function.role, read_output=True)
+        self.model.grant_invoke(function.role)
+        self._allow_jobs(function.role)
+        return function
+
+    def _document(self) -> dict[str, object]:
+        key = self.bucket.encryption_key
+        return {
+            "model": self.model.model_id,
+            "bucket": self.bucket.bucket_name,
+            "role": self.role.role_arn,
+            "region": cdk.Aws.REGION,
+            "job_prefix": self._prefix,
+            "form": self.records.form,
+            "max_tokens": self.records.max_tokens,
+            "minimum_records": self.quota.minimum_records,
+            "part_records": self.quota.records_per_job,
+            "part_tokens": self.jobs.part_tokens,
+            "part_bytes": self.quota.file_bytes,
+            "job_hours": self.jobs.job_hours,
+            "deadline_hours": self.jobs.deadline_hours,
+            "retries": self.jobs.retries,
+            "tolerated_failure_percent": self.jobs.tolerated_failure_percent,
+            "output_key": None if key is None else key.key_arn,
+            "prices": {name: dict(tier) for name, tier in self.prices.tiers.items()},
+            "price_note": self.prices.note,
+        }
+
+    @property
+    def _prefix(self) -> str:
+        """What the names of this construct's jobs begin with, and of no other's."""
+        return f"{self.node.addr[-PREFIX_CHARACTERS:]}-"
+
+    def _allow_jobs(self, role: iam.Role) -> None:
+        stack, jobs = cdk.Stack.of(self), self._jobs_arn()
+        models = [
+            f"arn:{stack.partition}:bedrock:*::foundation-model/*",
+            *(
+                stack.format_arn(service="bedrock", resource=kind, resource_name="*")
+                for kind in ("application-inference-profile", "custom-model", "inference-profile")
+            ),
+        ]
+        statements = [
+            iam.PolicyStatement(actions=list(actions.BATCH_JOB_SUBMIT), resources=[jobs, *models]),
+            iam.PolicyStatement(actions=list(actions.BATCH_JOB_READ), resources=[jobs]),
+            iam.PolicyStatement(actions=list(actions.BATCH_JOB_LIST), resources=["*"]),
+            iam.PolicyStatement(
+                actions=list(actions.PASS_ROLE),
+                resources=[self.role.role_arn],
+                conditions={"StringEquals": {"iam:PassedToService": BEDROCK}},
+            ),
+        ]
+        for statement in statements:
+            role.add_to_policy(statement)
+        acknowledge_resources(role, {jobs: JOBS_REASON, **dict.fromkeys(models, SUBMIT_REASON)})
+        acknowledge(role, {any_resource(): "A list of batch inference jobs takes no resource in a policy."})
+
+    def _allow_answers(self) -> None:
+        """Let the function answer waiting tasks; in a policy apart, as the machine names the function."""
+        machine = self.state_machine.state_machine_arn
+        policy = iam.Policy(
+            self,
+            "Answers",
+            statements=[
+                # Tasks of the children of a distributed map are of "<machine>/<label>".
+                iam.PolicyStatement(
+                    actions=list(actions.TASK_ANSWER), resources=[machine, f"{machine}/{MAP_LABEL}"]
+                )
+            ],
+        )
+        policy.attach_to_role(self.function.role)
+
+    def _rule(self, hosting: FunctionHosting | None) -> events.CfnRule:
+        """Return the rule that brings the ends of this construct's jobs to the function."""
+        function, queue = self.function.function, None if hosting is None else hosting.dead_letter_queue
+        dead_letters = events.CfnRule.DeadLetterConfigProperty
+        rule = events.CfnRule(
+            self,
+            "Ended",
+            description=f"Ends of the batch inference jobs of {self.node.id}",
+            event_pattern={
+                "source": ["aws.bedrock"],
+                "detail-type": [EVENT_TYPE],
+                "detail": {"batchJobName": [{"prefix": self._prefix}], "status": list(ENDED)},
+            },
+            state="ENABLED",
+            targets=[
+                events.CfnRule.TargetProperty(
+                    id="Function",
+                    arn=function.function_arn,
+                    dead_letter_config=None if queue is None else dead_letters(arn=queue.queue_arn),
+                )
+            ],
+        )
+        function.add_permission(
+            "Rule", principal=iam.ServicePrincipal("events.amazonaws.com"), source_arn=rule.attr_arn
+        )
+        if queue is not None:
+            let_rule_send(rule, queue)
+        return rule

@@ -1,0 +1,221 @@
+"""Models of Bedrock that are named by an id: in one region, through a geography, or anywhere.
+
+Sources, all Amazon Bedrock User Guide: "Prerequisites for inference profiles", "Geographic cross-Region
+inference" and "Global cross-Region inference" have the policies. A profile is checked against itself and
+against the foundation model in every region behind it, and the condition key bedrock:InferenceProfileArn
+keeps the model itself out of reach otherwise. A global profile is checked against the model without a region,
+with aws:RequestedRegion "unspecified".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import aws_cdk as cdk
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_iam as iam
+
+from tokenmill.core._checks import known, text
+from tokenmill.core.bedrock_prices import plain_id
+from tokenmill.core.bedrock_profiles import GLOBAL, ProfileRoute, check_known, profile_route, split_profile
+from tokenmill.core.errors import TokenmillError
+from tokenmill.security import actions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from constructs import IConstruct
+
+    from tokenmill.bedrock.model import IBedrockModel
+
+NAMESPACE = "AWS/Bedrock"
+PROFILE_ARN = "bedrock:InferenceProfileArn"
+MODEL_DIMENSION = "ModelId"
+
+
+class NamedModel:
+    """A foundation model or a system-defined inference profile, by its id; made by `named_model`.
+
+    Args:
+        model_id: A foundation model's id ("amazon.nova-lite-v1:0") or a system-defined profile's
+            ("us.amazon.nova-lite-v1:0").
+        region: The region that calls come from; None where only the deployment knows it.
+        regions: Regions behind the profile as you know them; the data's otherwise.
+        allow_unlisted: Whether a model that the data does not know is taken as it stands.
+
+    Raises:
+        TokenmillError: If the model is unknown, cannot be called from the region, or regions are given for a
+            model of one region or a global profile.
+    """
+
+    def __init__(
+        self,
+        model_id: str,
+        *,
+        region: str | None = None,
+        regions: Sequence[str] = (),
+        allow_unlisted: bool = False,
+    ) -> None:
+        text("model", model_id)
+        self.model_id = plain_id(model_id)
+        if not allow_unlisted:
+            check_known(self.model_id)
+        geography, self.foundation_model = split_profile(self.model_id)
+        if regions and geography in ("", GLOBAL):
+            raise TokenmillError(
+                f"regions are given for {self.model_id!r}, which has none of its own; leave them out, or "
+                "name a profile of a geography, such as us.amazon.nova-lite-v1:0"
+            )
+        for name in regions:
+            known("regions", name)
+        self.route: ProfileRoute | None = (
+            profile_route(self.model_id, region, regions=regions) if geography else None
+        )
+
+    @property
+    def handle(self) -> str | None:
+        """Nothing: the model never changes."""
+        return None
+
+    @property
+    def fallback_id(self) -> str | None:
+        """Nothing."""
+        return None
+
+    @property
+    def metric_dimension(self) -> str:
+        """The id, which Bedrock's metrics have for ModelId."""
+        return self.model_id
+
+    @property
+    def arn(self) -> str:
+        """The ARN in the stack's own region, which profiles and routers are made from."""
+        if self.route is None:
+            return foundation_arn(self.model_id)
+        return (
+            f"arn:{cdk.Aws.PARTITION}:bedrock:{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}:inference-profile/"
+            f"{self.model_id}"
+        )
+
+    def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let a principal call this model, wherever a profile routes the call, and nothing else.
+
+        Args:
+            grantee: The principal.
+        """
+        if self.route is None:
+            return _allow(grantee, [self.arn])
+        own = {"StringEquals": {"aws:RequestedRegion": cdk.Aws.REGION}} if self._global else None
+        return _allow(grantee, [self.arn], own).combine(self.grant_behind(grantee, self.arn))
+
+    def grant_behind(self, grantee: iam.IGrantable, profile_arn: str) -> iam.Grant:
+        """Let a principal reach the foundation model in every region, through one profile only.
+
+        Args:
+            grantee: The principal.
+            profile_arn: The profile that the calls name: this one, or an application profile made from it.
+        """
+        through = {PROFILE_ARN: profile_arn}
+        here = foundation_arn(self.foundation_model)
+        if self.route is None:
+            return _allow(grantee, [here], {"StringEquals": through})
+        if not self._global:
+            arns = [foundation_arn(self.foundation_model, region) for region in self.route.regions]
+            return _allow(grantee, arns, {"StringEquals": through})
+        anywhere = f"arn:{cdk.Aws.PARTITION}:bedrock:::foundation-model/{self.foundation_model}"
+        regional = _allow(
+            grantee, [here], {"StringEquals": {"aws:RequestedRegion": cdk.Aws.REGION, **through}}
+        )
+        return regional.combine(
+            _allow(grantee, [anywhere], {"StringEquals": {"aws:RequestedRegion": "unspecified", **through}})
+        )
+
+    @property
+    def _global(self) -> bool:
+        return self.route is not None and self.route.geography == GLOBAL
+
+
+def foundation_arn(model_id: str, region: str = cdk.Aws.REGION) -> str:
+    """Return the ARN of a foundation model in one region.
+
+    Args:
+        model_id: The model's id, without a geography.
+        region: AWS region; the stack's own otherwise.
+    """
+    return f"arn:{cdk.Aws.PARTITION}:bedrock:{region}::foundation-model/{model_id}"
+
+
+def _allow(
+    grantee: iam.IGrantable, arns: Sequence[str], conditions: Mapping[str, Mapping[str, str]] | None = None
+) -> iam.Grant:
+    return iam.Grant.add_to_principal(
+        grantee=grantee,
+        actions=list(actions.BEDROCK_INVOKE),
+        resource_arns=list(arns),
+        conditions=None if conditions is None else {key: dict(value) for key, value in conditions.items()},
+    )
+
+
+def region_of(scope: IConstruct) -> str | None:
+    """Return the stack's region, or None where only the deployment knows it.
+
+    Args:
+        scope: A construct of the stack.
+    """
+    region = cdk.Stack.of(scope).region
+    return None if cdk.Token.is_unresolved(region) else region
+
+
+def named_model(
+    scope: IConstruct, model: str | IBedrockModel, *, allow_unlisted: bool = False
+) -> IBedrockModel:
+    """Return a model by its id, or the model itself.
+
+    Args:
+        scope: A construct of the stack that calls.
+        model: A foundation model's id, a profile's id, the ARN of either, or any model of this package.
+        allow_unlisted: Whether an id that the data does not know is taken as it stands.
+
+    Raises:
+        TokenmillError: If the id is unknown or cannot be called from the stack's region.
+    """
+    if isinstance(model, str):
+        return NamedModel(model, region=region_of(scope), allow_unlisted=allow_unlisted)
+    return model
+
+
+def tell_of_regions(scope: IConstruct, named: NamedModel) -> None:
+    """Say at synthesis that the regions behind a profile are taken from its geography.
+
+    Args:
+        scope: The construct that calls the profile.
+        named: The profile.
+    """
+    route = named.route
+    if route is None or route.listed:
+        return
+    cdk.Annotations.of(scope).add_info(
+        f"the regions behind {route.profile_id} are not in the data of this library; calls are allowed in "
+        f"{', '.join(route.regions)}, which is every region that a {route.geography} profile is known to "
+        "reach; the model's card in the Amazon Bedrock User Guide has them, and regions=(…) says them"
+    )
+
+
+def bedrock_metric(
+    model_id: str, name: str, *, statistic: str = "Sum", period: cdk.Duration | None = None
+) -> cloudwatch.Metric:
+    """Return a metric that Bedrock publishes of a model ("Monitoring the performance of Amazon Bedrock").
+
+    Args:
+        model_id: The value of the ModelId dimension.
+        name: Such as "Invocations", "InputTokenCount", "InvocationThrottles" or "CacheReadInputTokens".
+        statistic: A CloudWatch statistic.
+        period: Five minutes otherwise.
+    """
+    return cloudwatch.Metric(
+        namespace=NAMESPACE,
+        metric_name=name,
+        dimensions_map={MODEL_DIMENSION: model_id},
+        statistic=statistic,
+        period=period or cdk.Duration.minutes(5),
+    )

@@ -1,0 +1,422 @@
+"""The deployment of a custom model: made once, changed in place, adopted, deleted, refused with the cause."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from support_bedrock import ACCOUNT, REGION, SCOPE, FakeBedrock, bedrock_server
+from tokenmill.local.bedrock import Behaviour
+from tokenmill.local.bedrock.custom_models import CustomModel
+from tokenmill.local.bedrock.faults import Fault
+from tokenmill_runtime import aws, model_artifact, model_deployment
+from tokenmill_runtime.artifact_versions import read_manifest, version_problem
+from tokenmill_runtime.custom_resource import Refused
+from tokenmill_runtime.model_artifact import ModelArtifactResource
+from tokenmill_runtime.model_deployment import ModelDeploymentResource
+from tokenmill_runtime.waited_resource import is_complete, on_event
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+STACK = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/serve/11111111-2222-3333-4444-555555555555"
+RESOURCES = {
+    model_deployment.RESOURCE_TYPE: ModelDeploymentResource(),
+    model_artifact.RESOURCE_TYPE: ModelArtifactResource(),
+}
+MOST_STEPS = 30
+ARTIFACT = "/tokenmill/artifacts/jobs-Artifact"
+
+
+@pytest.fixture(params=["ValidationException", "ConflictException"])
+def bedrock(request: pytest.FixtureRequest) -> Iterator[FakeBedrock]:
+    """A control plane with two custom models and an imported one; a taken name is refused in either way."""
+    with bedrock_server(behaviour=Behaviour(taken_name=request.param)) as fake:
+        for name, kind in (("one", "custom-model/imported"), ("two", "custom-model/imported")):
+            add_model(fake, name, kind)
+        add_model(fake, "open", "imported-model")
+        aws.bedrock.cache_clear()
+        yield fake
+        aws.bedrock().close()
+        aws.bedrock.cache_clear()
+
+
+def add_model(fake: FakeBedrock, name: str, kind: str, *, ready: float = 0.0) -> None:
+    arn = model(name, kind)
+    made = CustomModel(arn=arn, name=name, base=None, created=fake.control.now(), ready=ready)
+    fake.control.custom_models.add(SCOPE, made, None)
+
+
+def model(name: str, kind: str = "custom-model/imported") -> str:
+    return f"arn:aws:bedrock:{REGION}:{ACCOUNT}:{kind}/{name:0<12}"
+
+
+def event(kind: str, number: int = 1, **properties: Any) -> dict[str, Any]:
+    return {
+        "RequestType": kind,
+        "RequestId": f"00000000-0000-0000-0000-{number:012}",
+        "StackId": STACK,
+        "LogicalResourceId": "Deployment",
+        "ResourceType": model_deployment.RESOURCE_TYPE,
+        "ResourceProperties": {"Name": "serve", "ModelArn": model("one"), "Tags": [], **properties},
+    }
+
+
+def drive(fake: FakeBedrock, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Run a request to its end, as the Provider framework does; time passes between the steps."""
+    begun = on_event(RESOURCES, asked, None)
+    for _ in range(MOST_STEPS):
+        answer = is_complete(RESOURCES, {**asked, **begun}, None)
+        if answer["IsComplete"]:
+            return {"PhysicalResourceId": begun["PhysicalResourceId"], **answer}
+        fake.clock.pass_(15)
+    raise AssertionError(f"not over after {MOST_STEPS} steps")
+
+
+def update(number: int, made: Mapping[str, Any], old: Mapping[str, Any], **properties: Any) -> dict[str, Any]:
+    return {
+        **event("Update", number, **properties),
+        "PhysicalResourceId": made["PhysicalResourceId"],
+        "OldResourceProperties": old["ResourceProperties"],
+    }
+
+
+def delete(number: int, physical_id: str, **properties: Any) -> dict[str, Any]:
+    return {**event("Delete", number, **properties), "PhysicalResourceId": physical_id}
+
+
+def deployments(fake: FakeBedrock) -> list[dict[str, Any]]:
+    client = fake.client()
+    found: list[dict[str, Any]] = client.list_custom_model_deployments()["modelDeploymentSummaries"]
+    client.close()
+    return found
+
+
+def tags(fake: FakeBedrock, arn: str) -> dict[str, str]:
+    client = fake.client()
+    found = client.list_tags_for_resource(resourceARN=arn)["tags"]
+    client.close()
+    return {tag["key"]: tag["value"] for tag in found}
+
+
+def test_a_create_makes_one_deployment_with_tags_that_say_whose_it_is(bedrock: FakeBedrock) -> None:
+    """The ARN is there when it answers; the user's tags stand beside ours."""
+    made = drive(bedrock, event("Create", Tags=[{"Key": "team", "Value": "search"}]))
+    (found,) = deployments(bedrock)
+    assert made["Data"] == {"Arn": found["customModelDeploymentArn"], "ModelArn": model("one")}
+    assert found["status"] == "Active"
+    assert made["PhysicalResourceId"] == found["customModelDeploymentName"]
+    kept = tags(bedrock, found["customModelDeploymentArn"])
+    assert (kept["team"], kept["tokenmill:stack"]) == ("search", STACK)
+    assert kept["tokenmill:resource"] == made["PhysicalResourceId"]
+
+
+def test_nothing_is_made_before_the_first_step(bedrock: FakeBedrock) -> None:
+    """A request that is refused at once has nothing to undo."""
+    on_event(RESOURCES, event("Create"), None)
+    assert deployments(bedrock) == []
+
+
+@pytest.mark.parametrize("kind", ["throttled", "failed", "failed_after", "dropped", "lost"])
+@pytest.mark.parametrize(
+    "operation", ["CreateCustomModelDeployment", "GetCustomModelDeployment", "ListTagsForResource"]
+)
+def test_a_lost_or_failed_call_makes_nothing_twice(bedrock: FakeBedrock, kind: Any, operation: str) -> None:
+    """The name is the lock: whatever an attempt left is found again."""
+    bedrock.faults.add(Fault(kind=kind, operation=operation, times=6))
+    drive(bedrock, event("Create"))
+    assert len(deployments(bedrock)) == 1
+
+
+def test_the_same_create_delivered_again_finds_the_first(bedrock: FakeBedrock) -> None:
+    """The answer is the same, and so is the deployment."""
+    assert drive(bedrock, event("Create")) == drive(bedrock, event("Create"))
+    assert len(deployments(bedrock)) == 1
+
+
+def test_what_an_earlier_stack_update_left_is_adopted(bedrock: FakeBedrock) -> None:
+    """A create of the same resource by another request takes what is there and brings it to its model."""
+    drive(bedrock, event("Create"))
+    made = drive(bedrock, event("Create", 2, ModelArn=model("two")))
+    (found,) = deployments(bedrock)
+    assert (found["modelArn"], made["Data"]["ModelArn"]) == (model("two"), model("two"))
+
+
+def test_another_model_changes_the_deployment_in_place_and_a_rollback_changes_it_back(
+    bedrock: FakeBedrock,
+) -> None:
+    """The ARN that callers have never changes."""
+    first = event("Create")
+    made = drive(bedrock, first)
+    second = update(2, made, first, ModelArn=model("two"))
+    changed = drive(bedrock, second)
+    assert changed["PhysicalResourceId"] == made["PhysicalResourceId"]
+    assert changed["Data"] == {"Arn": made["Data"]["Arn"], "ModelArn": model("two")}
+    back = drive(bedrock, update(3, changed, second))
+    assert back["Data"] == made["Data"]
+    assert [found["modelArn"] for found in deployments(bedrock)] == [model("one")]
+
+
+def test_tags_are_added_and_taken_away(bedrock: FakeBedrock) -> None:
+    """Only those that the template had before are taken away."""
+    first = event("Create", Tags=[{"Key": "team", "Value": "search"}])
+    made = drive(bedrock, first)
+    arn = made["Data"]["Arn"]
+    client = bedrock.client()
+    client.tag_resource(resourceARN=arn, tags=[{"key": "by-hand", "value": "1"}])
+    client.close()
+    drive(bedrock, update(2, made, first, Tags=[{"Key": "cost", "Value": "7"}]))
+    kept = tags(bedrock, arn)
+    assert (kept["cost"], kept["by-hand"]) == ("7", "1")
+    assert "team" not in kept
+    assert kept["tokenmill:stack"] == STACK
+
+
+def test_a_delete_removes_it_and_may_be_delivered_again(bedrock: FakeBedrock) -> None:
+    """A deployment that is still being made is deleted when it is."""
+    begun = on_event(RESOURCES, event("Create"), None)
+    is_complete(RESOURCES, {**event("Create"), **begun}, None)
+    for _ in range(2):
+        drive(bedrock, delete(2, begun["PhysicalResourceId"]))
+        assert deployments(bedrock) == []
+
+
+def test_a_create_that_was_answered_without_its_name_is_deleted_all_the_same(bedrock: FakeBedrock) -> None:
+    """CloudFormation deletes a failed create by the id that the failure was answered with."""
+    asked = event("Create")
+    drive(bedrock, asked)
+    from tokenmill_runtime.waited_resource import read
+
+    drive(bedrock, delete(2, read(asked).own_id))
+    assert deployments(bedrock) == []
+
+
+def test_a_deployment_of_another_stack_is_neither_changed_nor_deleted(bedrock: FakeBedrock) -> None:
+    """Its tags say whose it is; the message says how to make room."""
+    made = drive(bedrock, event("Create"))
+    client = bedrock.client()
+    client.tag_resource(
+        resourceARN=made["Data"]["Arn"], tags=[{"key": "tokenmill:stack", "value": "arn:other"}]
+    )
+    client.close()
+    with pytest.raises(Refused, match="that this stack did not make; delete it with: aws bedrock"):
+        drive(bedrock, event("Create", 2))
+    drive(bedrock, delete(3, made["PhysicalResourceId"]))
+    assert len(deployments(bedrock)) == 1
+
+
+def test_fails_for_a_model_that_does_not_exist(bedrock: FakeBedrock) -> None:
+    """The service's own words are the cause, and nothing is left."""
+    with pytest.raises(Refused, match="cannot be deployed: .* was not found"):
+        drive(bedrock, event("Create", ModelArn=model("gone")))
+    assert deployments(bedrock) == []
+
+
+def test_fails_for_a_model_that_is_being_made(bedrock: FakeBedrock) -> None:
+    """A custom model must be Active."""
+    add_model(bedrock, "young", "custom-model/imported", ready=bedrock.clock.now + 9999)
+    with pytest.raises(Refused, match="is not Active"):
+        drive(bedrock, event("Create", ModelArn=model("young")))
+
+
+@pytest.mark.parametrize(
+    ("properties", "words"),
+    [
+        ({"ModelArn": model("open", "imported-model")}, "is an imported model, which is called as it is"),
+        ({"ModelArn": "amazon.nova-lite-v1:0"}, "it must be the ARN of a custom model"),
+        ({"Name": "a" * 41}, "1 to 40 letters"),
+        ({"Name": "a--b"}, "single dashes"),
+        ({"Name": ""}, "Name is ''"),
+    ],
+)
+def test_fails_at_once_for_what_can_never_be_deployed(
+    bedrock: FakeBedrock, properties: dict[str, str], words: str
+) -> None:
+    """Before anything is called."""
+    with pytest.raises(Refused, match=words):
+        on_event(RESOURCES, event("Create", **properties), None)
+
+
+class Failing:
+    """A control plane whose deployments fail, as `GetCustomModelDeployment` says it."""
+
+    def __init__(self, **state: Any) -> None:
+        self.state: dict[str, Any] | None = None
+        self.after = state
+        self.tags: dict[str, str] = {}
+        self.deleted = 0
+
+    def get_custom_model_deployment(self, **_: str) -> dict[str, Any]:
+        if self.state is None:
+            from botocore.exceptions import ClientError
+
+            raise ClientError({"Error": {"Code": "ResourceNotFoundException"}}, "GetCustomModelDeployment")
+        return self.state
+
+    def create_custom_model_deployment(self, **given: Any) -> dict[str, Any]:
+        self.tags = {tag["key"]: tag["value"] for tag in given["tags"]}
+        self.state = {
+            "customModelDeploymentArn": "arn",
+            "modelDeploymentName": given["modelDeploymentName"],
+            "modelArn": given["modelArn"],
+            "status": "Active",
+            **self.after,
+        }
+        return {}
+
+    def update_custom_model_deployment(self, **given: Any) -> dict[str, Any]:
+        assert self.state is not None
+        details = {"modelArn": given["modelArn"], "updateStatus": "UpdateFailed"}
+        self.state |= {"updateDetails": details, "failureMessage": "the adapter is of full rank"}
+        return {}
+
+    def delete_custom_model_deployment(self, **_: str) -> dict[str, Any]:
+        self.state, self.deleted = None, self.deleted + 1
+        return {}
+
+    def list_tags_for_resource(self, **_: str) -> dict[str, Any]:
+        return {"tags": [{"key": key, "value": value} for key, value in self.tags.items()]}
+
+    def tag_resource(self, **given: Any) -> None:
+        self.tags |= {tag["key"]: tag["value"] for tag in given["tags"]}
+
+
+def turns(asked: Mapping[str, Any]) -> dict[str, Any]:
+    begun = on_event(RESOURCES, asked, None)
+    for _ in range(MOST_STEPS):
+        answer = is_complete(RESOURCES, {**asked, **begun}, None)
+        if answer["IsComplete"]:
+            return {"PhysicalResourceId": begun["PhysicalResourceId"], **answer}
+    raise AssertionError("not over")
+
+
+def test_a_deployment_that_fails_is_gone_before_the_cause_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CloudFormation's delete that follows finds nothing, and the next create is not in its way."""
+    fake = Failing(status="Failed", failureMessage="no capacity")
+    monkeypatch.setattr(model_deployment, "bedrock", lambda: fake)
+    with pytest.raises(Refused, match=r"deployment serve-\w+ failed: no capacity"):
+        turns(event("Create"))
+    assert (fake.state, fake.deleted) == (None, 1)
+
+
+def test_one_that_failed_for_an_earlier_request_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its failure is not this request's."""
+    fake = Failing(status="Failed", failureMessage="no capacity")
+    monkeypatch.setattr(model_deployment, "bedrock", lambda: fake)
+    begun = on_event(RESOURCES, event("Create"), None)
+    is_complete(RESOURCES, {**event("Create"), **begun}, None)
+    fake.after = {}
+    assert turns(event("Create", 2))["IsComplete"]
+    assert fake.deleted == 1
+
+
+def test_a_change_that_fails_leaves_the_old_model_and_the_rollback_needs_no_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The deployment goes on with what it had."""
+    fake = Failing()
+    monkeypatch.setattr(model_deployment, "bedrock", lambda: fake)
+    first = event("Create")
+    made = turns(first)
+    second = update(2, made, first, ModelArn=model("two"))
+    with pytest.raises(
+        Refused, match=r"could not change to .*: the adapter is of full rank; it goes on with"
+    ):
+        turns(second)
+    assert turns(update(3, made, second))["Data"]["ModelArn"] == model("one")
+
+
+class Parameters:
+    """A parameter store."""
+
+    def __init__(self, **versions: str) -> None:
+        self.versions = versions
+
+    def get_parameter(self, Name: str) -> dict[str, Any]:
+        version = Name.rpartition("/")[2]
+        if version not in self.versions:
+            from botocore.exceptions import ClientError
+
+            raise ClientError({"Error": {"Code": "ParameterNotFound"}}, "GetParameter")
+        return {"Parameter": {"Value": self.versions[version]}}
+
+    def get_parameters_by_path(self, Path: str, MaxResults: int) -> dict[str, Any]:
+        return {"Parameters": [{"Name": f"{Path}/{version}"} for version in self.versions][:MaxResults]}
+
+
+def manifest(**changes: Any) -> str:
+    document = {
+        "schema": 1,
+        "artifact": ARTIFACT,
+        "version": "1",
+        "kind": "import",
+        "model_arn": model("one"),
+        "model_name": "one",
+        "recipe": "r" * 64,
+        "run": "arn:run",
+    }
+    return json.dumps({**document, **changes})
+
+
+def pin(kind: str = "Create", version: str = "1") -> dict[str, Any]:
+    asked = event(kind)
+    properties = {
+        "Artifact": ARTIFACT,
+        "Version": version,
+        "Kind": "import",
+        "Stack": "jobs",
+        "Job": "Import",
+    }
+    return {**asked, "ResourceType": model_artifact.RESOURCE_TYPE, "ResourceProperties": properties}
+
+
+def test_a_pinned_version_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parameter is the physical id, so that another version is another resource."""
+    monkeypatch.setattr(model_artifact, "ssm", lambda: Parameters(**{"1": manifest()}))
+    found = turns(pin())
+    assert found["PhysicalResourceId"] == f"{ARTIFACT}/1"
+    assert found["Data"] == {"ModelArn": model("one"), "ModelName": "one", "Recipe": "r" * 64}
+
+
+def test_fails_for_a_version_that_is_missing_with_the_command_that_builds_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And with the versions that are there."""
+    monkeypatch.setattr(model_artifact, "ssm", lambda: Parameters(**{"1": manifest(), "2": manifest()}))
+    with pytest.raises(Refused) as refused:
+        turns(pin(version="3"))
+    assert str(refused.value) == (
+        f"version 3 of {ARTIFACT} is not built (there are 1, 2); build it with: tokenmill jobs run import "
+        """--stack jobs --name Import --input '{"version": "3"}'"""
+    )
+
+
+def test_deleting_a_pin_leaves_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks nobody anything, not even whether the version is still there."""
+    monkeypatch.setattr(model_artifact, "ssm", lambda: pytest.fail("asked"))
+    asked = {**pin("Delete"), "PhysicalResourceId": f"{ARTIFACT}/1"}
+    assert turns(asked)["IsComplete"]
+
+
+@pytest.mark.parametrize("text", ["no json", "{}", manifest(schema=2), manifest(model_arn="")])
+def test_fails_for_a_parameter_that_no_job_wrote(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Somebody else's parameter is named, not used."""
+    monkeypatch.setattr(model_artifact, "ssm", lambda: Parameters(**{"1": text}))
+    with pytest.raises(Refused, match=f"parameter {ARTIFACT}/1: the manifest of the version"):
+        turns(pin())
+
+
+@pytest.mark.parametrize(
+    ("version", "fine"),
+    [("1", True), ("2026-07-01", True), ("a--b", False), ("-a", False), ("", False), ("x" * 17, False)],
+)
+def test_versions_are_parts_of_names(version: str, *, fine: bool) -> None:
+    """Bedrock's names take no two dashes in a row."""
+    assert bool(version_problem(version)) is not fine
+
+
+def test_a_manifest_keeps_what_it_says() -> None:
+    """Reading gives the document, with what a job added to it."""
+    assert read_manifest(manifest(source="s3://weights/"))["source"] == "s3://weights/"
