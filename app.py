@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
 from acknowledgements import acknowledge_findings
 
+from tokenmill.core.batch_plan import read_batch_plan
 from tokenmill.core.errors import TokenmillError
-from tokenmill.core.settings import load_section, read_plan
+from tokenmill.core.settings import load_batch, load_settings, read_plan
 from tokenmill.lint import register_packs
-from tokenmill_stacks import ChatStack
+from tokenmill_stacks import BatchStack, ChatStack
+
+if TYPE_CHECKING:
+    from tokenmill.core.batch_settings import BatchSettings
+    from tokenmill.core.settings import StackSettings
 
 SETTINGS = Path(__file__).resolve().parent / "tokenmill.toml"
 
@@ -26,14 +32,39 @@ def build(app: cdk.App) -> None:
     Raises:
         TokenmillError: If settings or plan are wrong; every wrong setting is named.
     """
-    settings = load_section(SETTINGS, "chat", context=app.node.get_all_context())
+    context = app.node.get_all_context()
+    sections, batch = load_settings(SETTINGS, context=context), load_batch(SETTINGS, context=context)
+    if "chat" in sections:
+        add_chat(app, sections["chat"])
+    if batch is not None:
+        add_batch(app, batch)
+    register_packs(app, packs=app.node.try_get_context("tokenmill:packs") or [])
+
+
+def add_chat(app: cdk.App, settings: StackSettings) -> None:
+    """Add the stack of the section [chat].
+
+    Args:
+        app: The app.
+        settings: The section.
+    """
     plan, warnings = read_plan(settings) if settings.needs_plan else (None, ())
     env = cdk.Environment(account=os.environ.get("CDK_DEFAULT_ACCOUNT"), region=settings.region)
     stack = ChatStack(app, "tokenmill-chat", settings=settings, plan=plan, env=env)
     for number, warning in enumerate(warnings):
         cdk.Validations.of(stack).add_warning(f"tokenmill:Plan{number}", warning)
     acknowledge_findings(stack)
-    register_packs(app, packs=app.node.try_get_context("tokenmill:packs") or [])
+
+
+def add_batch(app: cdk.App, settings: BatchSettings) -> None:
+    """Add the stack of the section [batch].
+
+    Args:
+        app: The app.
+        settings: The section.
+    """
+    env = cdk.Environment(account=os.environ.get("CDK_DEFAULT_ACCOUNT"), region=settings.region)
+    BatchStack(app, "tokenmill-batch", settings=settings, plan=read_batch_plan(settings), env=env)
 
 
 def main() -> None:

@@ -58,7 +58,7 @@ def cost_report(settings: Settings, summaries: list[dict[str, Any]]) -> dict[str
             "records": sum(summary["succeeded"] for summary in of_tier),
             "tokens": tokens,
             "usd_per_million_tokens": prices,
-            "usd": None if missing else round(usd, 6),
+            "usd": None if missing else round(usd, 12),
             "missing_prices": missing,
         }
     known = [tier["usd"] for tier in tiers.values()]
@@ -66,7 +66,7 @@ def cost_report(settings: Settings, summaries: list[dict[str, Any]]) -> dict[str
         "model": settings.model,
         "region": settings.region,
         "tiers": tiers,
-        "usd": None if None in known else round(sum(known), 6),
+        "usd": None if None in known else round(sum(known), 12),
         "note": settings.price_note,
     }
 

@@ -1,8 +1,8 @@
 """The function behind every custom resource on Amazon Bedrock, and behind what happens to model units between
 deployments.
 
-CloudFormation, the waiter (`tokenmill_runtime.waited_resource`) and EventBridge Scheduler call it; a schedule's
-event has "UnitsTask".
+CloudFormation, the waiter (`tokenmill_runtime.waited_resource`) and EventBridge Scheduler call it; a
+schedule's event has "UnitsTask".
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ WAITING: Final = "Waiting"
 
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any] | None:
     """Serve a request of CloudFormation, a call of the waiter, or a task of the units' schedules."""
-    if TASK in event:
-        return cast("dict[str, Any]", import_module("tokenmill_runtime.units_tasks").run(event))
-    asked = read(event.get(WAITING, event)).resource_type
+    waiting = event.get(WAITING, event)
+    if TASK in waiting:
+        task = {**waiting, "Since": event["Since"]} if WAITING in event else waiting
+        return cast("dict[str, Any]", import_module("tokenmill_runtime.units_tasks").run(task, context))
+    asked = read(waiting).resource_type
     return handle(resources_for(asked), event, context)
 
 

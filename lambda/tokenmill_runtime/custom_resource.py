@@ -29,8 +29,8 @@ MOST_ANSWER_BYTES: Final = 4096
 MOST_REASON_CHARACTERS: Final = 1000
 RESPOND_ATTEMPTS: Final = 5
 RESPOND_SECONDS: Final = 10
-# CloudFormation waits for 3,600 s at most ("ServiceTimeout", AWS::CloudFormation::CustomResource); what is left
-# belongs to the answer and to whatever has to be undone.
+# CloudFormation waits for 3,600 s at most ("ServiceTimeout", AWS::CloudFormation::CustomResource); what is
+# left belongs to the answer and to whatever has to be undone.
 MOST_WAIT_SECONDS: Final = 3000
 # What an answer takes at worst when the function is about to be stopped.
 LAST_WORDS_SECONDS: Final = 15

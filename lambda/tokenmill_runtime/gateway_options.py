@@ -6,7 +6,7 @@ only reading checks them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class OptionsReader:
         self.problems = problems
 
     def guardrail(self, value: object, where: str) -> GuardrailUse | None:
-        body = self._object(value, where, GuardrailUse)
+        body = self._object(value, where, {item.name for item in fields(GuardrailUse)})
         if body is None:
             return None
         return GuardrailUse(
@@ -88,7 +88,7 @@ class OptionsReader:
         )
 
     def bedrock(self, value: object, where: str) -> BedrockUse | None:
-        body = self._object(value, where, BedrockUse)
+        body = self._object(value, where, {item.name for item in fields(BedrockUse)})
         if body is None:
             return None
         return BedrockUse(
@@ -100,7 +100,7 @@ class OptionsReader:
         )
 
     def _prompt(self, value: object, where: str) -> PromptUse | None:
-        body = self._object(value, where, PromptUse)
+        body = self._object(value, where, {item.name for item in fields(PromptUse)})
         if body is None:
             return None
         variables = body.get("variables", {})
@@ -113,13 +113,12 @@ class OptionsReader:
             question=self._text(body, where, "question", optional=True),
         )
 
-    def _object(self, value: object, where: str, kind: type) -> Mapping[str, object] | None:
+    def _object(self, value: object, where: str, allowed: set[str]) -> Mapping[str, object] | None:
         if value is None:
             return None
         if not isinstance(value, dict):
             self.problems.append(f"{where} must be a JSON object or null, got {value!r}")
             return None
-        allowed = set(kind.__dataclass_fields__)
         for key in sorted(set(value) - allowed):
             self.problems.append(f"{where}.{key} is unknown; known are {', '.join(sorted(allowed))}")
         return value

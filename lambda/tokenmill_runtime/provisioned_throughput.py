@@ -1,20 +1,19 @@
 """The custom resource of model units: bought, adopted, replaced, kept and given up.
 
 Invariant under lost answers, repeated and reordered requests, throttles, crashes between two calls and
-rollbacks: *units owned = units declared + units retained*. docs/reliability.md has the protocol; this is why it
-holds. `begin` changes nothing. A purchase carries a token of the request and a name that the service takes
-once. A step looks, does one thing and returns; every look may be behind, so nothing is finished before a write
-on the units succeeded. Before a request fails, what it bought is given up. A deletion that does not see its
-units deletes them by name. Units of other requests, stacks and people, which their tags tell apart, are left
-alone.
+rollbacks: *units owned = units declared + units retained*. docs/reliability.md has the protocol; this is why
+it holds. `begin` changes nothing. A purchase carries a token of the request and a name that the service takes
+once. A step looks, does one thing and returns; every look may be behind, so nothing counts as there before a
+write on it succeeded. Before a request fails, what it bought is given up. A deletion that does not see its
+units deletes them by name. Units of other requests, stacks and people, which tags tell apart, are left alone.
 
-``AWS_ENDPOINT_URL_BEDROCK`` redirects the service; ledger, handle, alarm, quotas and the question to the stack
+``AWS_ENDPOINT_URL_BEDROCK`` redirects the service; ledger, handle, alarms, quotas and questions to the stack
 are off unless the environment or a property names them.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from tokenmill_runtime import waited_resource
 from tokenmill_runtime.clock import SYSTEM_CLOCK
@@ -30,13 +29,15 @@ from tokenmill_runtime.units_plan import (
     Units,
     UnitsId,
     Wanted,
-    generation_of,
     id_for,
+    key_of,
+    main_of,
     own_tags,
     owner_of,
-    replacement_of,
+    prefixes_of,
     slot_name,
     slot_of,
+    user_tags,
 )
 from tokenmill_runtime.units_purchase import Purchase
 from tokenmill_runtime.units_release import Release
@@ -46,32 +47,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tokenmill_runtime.clock import Clock
-    from tokenmill_runtime.waited_resource import WaitedResource
 
 
 def on_event(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """Begin a request, as the CDK's Provider framework asks for; see `waited_resource.on_event`."""
-    return waited_resource.on_event(_resources(), event, context)
+    asked = {"ResourceType": RESOURCE_TYPE, **event}
+    return waited_resource.on_event({asked["ResourceType"]: ProvisionedThroughputResource()}, asked, context)
 
 
 def is_complete(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """Take a step, as the CDK's Provider framework asks for; see `waited_resource.is_complete`."""
-    return waited_resource.is_complete(_resources(), event, context)
-
-
-def _resources() -> Mapping[str, WaitedResource]:
-    return _AnyType(ProvisionedThroughputResource())
-
-
-class _AnyType(dict[str, "WaitedResource"]):
-    """This module's only resource, whatever a template calls its type."""
-
-    def __init__(self, resource: WaitedResource) -> None:
-        super().__init__({RESOURCE_TYPE: resource})
-        self._resource = resource
-
-    def get(self, key: str, default: Any = None) -> Any:
-        return self._resource
+    asked = {"ResourceType": RESOURCE_TYPE, **event}
+    return waited_resource.is_complete(
+        {asked["ResourceType"]: ProvisionedThroughputResource()}, asked, context
+    )
 
 
 class ProvisionedThroughputResource:
@@ -86,9 +75,11 @@ class ProvisionedThroughputResource:
         self._market = market or Market()
         self._ledger = Ledger.from_environment()
         self._handles = Handles()
-        self._stack = Stack.from_environment()
-        self._release = Release(self._market, self._ledger, self._handles, self._stack, clock)
-        self._purchase = Purchase(self._market, self._stack, clock)
+        stack = Stack.from_environment()
+        self._release = Release(
+            market=self._market, ledger=self._ledger, handles=self._handles, stack=stack, clock=clock
+        )
+        self._purchase = Purchase(market=self._market, release=self._release, stack=stack)
 
     def begin(self, request: Request) -> str:
         """The physical id of the units; see `waited_resource.WaitedResource`."""
@@ -96,7 +87,7 @@ class ProvisionedThroughputResource:
             return request.physical_id or request.own_id
         wanted = Wanted.read(request.properties)
         known = UnitsId.parse(request.physical_id)
-        if known is not None and known.owner == owner_of(request) and known.generation == wanted.generation:
+        if known is not None and (known.owner, known.generation) == (owner_of(request), wanted.generation):
             return str(known)
         if request.kind == "Create":
             return str(id_for(request, wanted.generation))
@@ -109,44 +100,34 @@ class ProvisionedThroughputResource:
         wanted = Wanted.read(request.properties)
         id = UnitsId.parse(request.physical_id)
         if id is None:
-            raise Refused(f"PhysicalResourceId is {request.physical_id!r:.200}, which is not of this resource")
-        held = self._market.held(id.owner, id.generation, _prefixes(request, wanted))
-        main = _main(held, id)
-        if main is None:
-            if not wanted.scheduled:
-                self._purchase.advance(request, wanted, id)
-                return None
-        elif wanted.scheduled and not main.retained:
-            return self._hand_over(request, wanted, id, main)
-        elif not self._settle(request, wanted, id, main):
+            raise Refused(
+                f"PhysicalResourceId is {request.physical_id!r:.200}, which is not of this resource"
+            )
+        prefixes = prefixes_of(request.properties, request.old_properties)
+        held = self._market.held(id.owner, id.generation, prefixes)
+        main = None if wanted.scheduled else main_of(held, id.key)
+        if main is None and not wanted.scheduled:
+            self._purchase.advance(request, wanted, id)
             return None
-        if not self._sweep(request, wanted, id):
+        if main is not None and not self._settle(request, wanted, id, main):
             return None
-        return self._finish(request, wanted, id, main)
+        if not self._release.unknown(request, id):
+            return None
+        return self._finish(wanted, id, held, main)
 
     def _successor(self, request: Request, wanted: Wanted) -> str:
-        """The id of what replaces units: that of units which are there, as a rollback finds them, or a new one.
+        """The id of what replaces units: of units that are there, as a rollback finds them, or a new one.
 
         Raises Refused where units may not be replaced; nothing has been changed then.
         """
         owner = owner_of(request)
-        for prefix in _prefixes(request, wanted):
-            units = self._market.named(slot_name(prefix, owner + wanted.generation))
-            if units is not None and units.owned_by(owner) and not units.retained:
-                return units.resource
-        how = replacement_of(request, wanted)
-        before = request.old_properties
-        if how == "REFUSE":
-            raise Refused(
-                f"units cannot change in place: {before.get('ModelUnits')} of {before.get('ModelId')} would have to "
-                f"be replaced by {wanted.units} of {wanted.model}, and Replacement is REFUSE; write "
-                "MAKE_BEFORE_BREAK (a quota and the price for both, for minutes) or BREAK_BEFORE_MAKE (callers use "
-                "the fallback in between); nothing was changed",
-                code="replacement",
-            )
-        if how == "BREAK_BEFORE_MAKE":
-            self._release.check_break(request, wanted)
-        self._purchase.check_quota(request, wanted, how)
+        for prefix in prefixes_of(request.properties, request.old_properties):
+            for slot in (BASE, COMMITTED):
+                units = self._market.named(slot_name(prefix, key_of(owner, wanted.generation), slot))
+                if units is not None and units.owned_by(owner) and not units.retained:
+                    return units.resource
+        if not wanted.scheduled:
+            self._purchase.check_replacement(request, wanted)
         return str(id_for(request, wanted.generation))
 
     def _settle(self, request: Request, wanted: Wanted, id: UnitsId, main: Units) -> bool:
@@ -155,17 +136,55 @@ class ProvisionedThroughputResource:
         if main.busy:
             return False
         if main.status == "Failed":
-            self._purchase.give_back(request, main)
-        slot = slot_of(main.name, id.key) or BASE
-        name = slot_name(wanted.name, id.key, slot)
+            return self._purchase.give_back(request, main)
+        name = slot_name(wanted.name, id.key, slot_of(main.name, id.key) or BASE)
         if main.name != name:
             self._market.rename(main.arn, name)
             return False
-        unwanted = {key for key in request.old_properties_tags if key not in wanted.tags}
-        if not self._market.tag(
-            main, own_tags(id, request.stack_id, wanted), without={RETAINED_TAG, *unwanted}
-        ):
-            # A read showed units that are gone.
-            self._purchase.advance(request, wanted, id)
-            return False
-        return True
+        unwanted = user_tags(request.old_properties) - wanted.tags.keys()
+        tags = own_tags(id, request.stack_id, wanted)
+        if self._market.tag(main, tags, without={RETAINED_TAG, *unwanted}):
+            return True
+        # The look showed units that are gone.
+        self._purchase.advance(request, wanted, id)
+        return False
+
+    def _check_owner(self, request: Request, id: UnitsId, main: Units) -> None:
+        if main.resource == str(id) or main.retained:
+            return
+        if not main.owned_by(id.owner):
+            raise Refused(
+                f"the name {main.name} is taken by {main.arn}, which this stack did not buy; give the units "
+                "another Name, or delete those; nothing was bought",
+                code="name-taken",
+            )
+        if request.kind == "Create":
+            raise Refused(
+                f"{main.arn} belongs to {main.resource}, which is this resource under an earlier request; "
+                "nothing was bought",
+                code="stale",
+            )
+
+    def _finish(self, wanted: Wanted, id: UnitsId, held: list[Units], main: Units | None) -> Answer:
+        """Tell callers and the ledger, and answer."""
+        serving = [
+            units
+            for units in held
+            if units.status == "InService" and not units.retained and units.resource == str(id)
+        ]
+        if main is not None and main.arn not in [units.arn for units in serving]:
+            serving.insert(0, main)
+        self._handles.write(wanted, str(id), serving)
+        if main is not None:
+            self._ledger.released(main)
+            self._ledger.declare(wanted, str(id), main)
+        return Answer(
+            physical_id=str(id),
+            data={
+                "Handle": wanted.handle,
+                "ModelArn": main.arn if main else "",
+                "Name": main.name if main else "",
+                "Units": main.units if main else 0,
+                "State": "units" if serving else "overflow",
+            },
+        )

@@ -1,14 +1,14 @@
 """Model units at Amazon Bedrock: found, bought, changed and given up, with every answer put into words.
 
 Reads may be behind ("eventual consistency" is what the API leaves open), so nothing is believed to be there
-before a write on it succeeded, and nothing to be gone because one read did not show it. Source: Amazon Bedrock
-API Reference, "CreateProvisionedModelThroughput" and its kin.
+before a write on it succeeded, and nothing to be gone because one read did not show it. Source: Amazon
+Bedrock API Reference, "CreateProvisionedModelThroughput" and its kin.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from tokenmill_runtime import aws
@@ -30,7 +30,14 @@ PAGE: Final = 100
 _MISSING: Final = "ResourceNotFoundException"
 _CONFLICT: Final = "ConflictException"
 _QUOTA: Final = "ServiceQuotaExceededException"
-_TAKEN: Final = ("already in use", "already exist", "already used", "name is taken", "not unique", "duplicate")
+_TAKEN: Final = (
+    "already in use",
+    "already exist",
+    "already used",
+    "name is taken",
+    "not unique",
+    "duplicate",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +87,13 @@ class Market:
             if units is not None:
                 found[units.arn] = units
         for shown in self._listed(nameContains=key):
-            if shown["provisionedModelArn"] not in found and slot_of(shown["provisionedModelName"], key) is not None:
+            if (
+                shown["provisionedModelArn"] not in found
+                and slot_of(shown["provisionedModelName"], key) is not None
+            ):
                 units = self.named(shown["provisionedModelArn"])
                 if units is not None:
-                    found[units.arn] = units
+                    found[units.arn] = replace(units, name=shown["provisionedModelName"])
         return sorted(found.values(), key=lambda units: slot_of(units.name, key) or "")
 
     def all(self) -> Iterator[Units]:
@@ -143,11 +153,25 @@ class Market:
             raise
         return GivenUp(outcome="gone")
 
+    def give_up_unseen(self, name: str) -> GivenUp:
+        """Delete units that no look shows, by their name.
+
+        A role that may only delete units with our tags is refused where there are none.
+        """
+        try:
+            return self.give_up(name)
+        except Exception as error:
+            if not is_denied(error):
+                raise
+            return GivenUp(outcome="missing")
+
     def rename(self, arn: str, name: str) -> bool:
         """Give units another name; False where they are busy or the name is taken."""
         try:
             self._call(
-                "update_provisioned_model_throughput", provisionedModelId=arn, desiredProvisionedModelName=name
+                "update_provisioned_model_throughput",
+                provisionedModelId=arn,
+                desiredProvisionedModelName=name,
             )
         except Exception as error:
             if error_code(error) not in (_MISSING, _CONFLICT, "ValidationException"):
@@ -224,18 +248,22 @@ def _same_model(arn: str, model: str) -> bool:
 
 def _is_taken(error: Exception) -> bool:
     message = error_message(error).lower()
-    named = error_code(error) in (_CONFLICT, "ValidationException") and any(part in message for part in _TAKEN)
+    named = error_code(error) in (_CONFLICT, "ValidationException") and any(
+        part in message for part in _TAKEN
+    )
     return named or error_code(error) == _CONFLICT
 
 
 def _refused_purchase(error: Exception, wanted: Wanted, units: int, commitment: str) -> Refused:
     message = error_message(error)
     if error_code(error) == _QUOTA:
-        return Refused(f"{quota_words(wanted.model, units, commitment)}; Bedrock says: {message}", code="quota")
+        return Refused(
+            f"{quota_words(wanted.model, units, commitment)}; Bedrock says: {message}", code="quota"
+        )
     if error_code(error) in (_MISSING, "ValidationException"):
         return Refused(
             f"Bedrock sells no {units} units of {wanted.model} here without being told otherwise: {message}; "
-            "see \"Supported Region and models for Provisioned Throughput\" (Amazon Bedrock User Guide)",
+            'see "Supported Region and models for Provisioned Throughput" (Amazon Bedrock User Guide)',
             code="model",
         )
     return Refused(f"Bedrock does not sell {units} units of {wanted.model}: {message}", code="purchase")
@@ -256,7 +284,8 @@ def quota_words(model: str, units: int, commitment: str) -> str:
             "Support, then deploy again; nothing was bought"
         )
     return (
-        f"the account may not own {units} more units of {model} with a commitment: every account begins with 0; "
+        f"the account may not own {units} more units of {model} with a commitment: every account begins with "
+        "0; "
         'request model units at AWS Support ("Limit increase", Amazon Bedrock, Provisioned Throughput model '
         "units), then try again; nothing was bought"
     )

@@ -2,9 +2,9 @@
 
 A resource has three names. Its *owner* follows from the stack and the logical id; its *generation* from what
 cannot change in place (model, units: "UpdateProvisionedModelThroughput", Amazon Bedrock API Reference); its
-*birth* from the request that first asked for it. The physical id holds all three. The provisioned model's name
-holds owner and generation only, so that the service, which takes a name once in an account and region, refuses
-to sell the same thing twice.
+*birth* from the request that first asked for it. The physical id holds all three. The provisioned model's
+name holds owner and generation only, so that the service, which takes a name once in an account and region,
+refuses to sell the same thing twice.
 """
 
 from __future__ import annotations
@@ -96,10 +96,22 @@ def id_for(request: Request, generation: str) -> UnitsId:
 
 
 def generation_of(properties: Mapping[str, Any]) -> str:
-    """What cannot change in place, in short."""
-    return _digits(
-        GENERATION_DIGITS, str(properties.get("ModelId", "")), str(properties.get("ModelUnits", ""))
-    )
+    """What of properties cannot change in place, in short; properties that nobody could read have one too."""
+    parts = [str(properties.get("ModelId", "")), str(properties.get("ModelUnits", ""))]
+    if str(properties.get("Scheduled", "")).lower() == "true":
+        parts.append("scheduled")
+    return _digits(GENERATION_DIGITS, *parts)
+
+
+def prefixes_of(*properties: Mapping[str, Any]) -> tuple[str, ...]:
+    """The beginnings that names may have, after properties of now and of before; none that cannot be."""
+    names = [str(each.get("Name", "")) for each in properties]
+    return tuple(dict.fromkeys(name for name in names if is_prefix(name)))
+
+
+def is_prefix(name: str) -> bool:
+    """Whether names may begin so."""
+    return len(name) <= LONGEST_PREFIX and _PREFIX.fullmatch(name) is not None
 
 
 def key_of(owner: str, generation: str) -> str:
@@ -160,7 +172,7 @@ class Wanted:
     def read(cls, properties: Mapping[str, Any]) -> Wanted:
         """Read properties. Raises Refused, naming the property and what it may be."""
         name = _text(properties, "Name")
-        if len(name) > LONGEST_PREFIX or not _PREFIX.fullmatch(name):
+        if not is_prefix(name):
             raise Refused(
                 f"Name is {name!r:.80}; it must have 1 to {LONGEST_PREFIX} letters and digits, with single "
                 "dashes or underscores between them",
@@ -187,7 +199,7 @@ class Wanted:
     @property
     def generation(self) -> str:
         """What of this cannot change in place, in short."""
-        return generation_of({"ModelId": self.model, "ModelUnits": self.units})
+        return generation_of({"ModelId": self.model, "ModelUnits": self.units, "Scheduled": self.scheduled})
 
     def slot(self, owner: str, slot: str = BASE) -> str:
         """The name of a provisioned model of these units."""
@@ -209,9 +221,7 @@ def _units(properties: Mapping[str, Any]) -> int:
     return int(text)
 
 
-def _one_of(
-    properties: Mapping[str, Any], name: str, allowed: Iterable[str], default: str | None
-) -> Any:
+def _one_of(properties: Mapping[str, Any], name: str, allowed: Iterable[str], default: str | None) -> Any:
     value = properties.get(name, default)
     if value not in tuple(allowed):
         raise Refused(f"{name} is {value!r:.40}; allowed are {', '.join(allowed)}", code="property")
@@ -239,7 +249,9 @@ def _usd(properties: Mapping[str, Any]) -> float:
 def _tags(given: Iterable[Any]) -> dict[str, str]:
     tags: dict[str, str] = {}
     for item in given:
-        key, value = (str(item.get("Key", "")), str(item.get("Value", ""))) if isinstance(item, dict) else ("", "")
+        key, value = (
+            (str(item.get("Key", "")), str(item.get("Value", ""))) if isinstance(item, dict) else ("", "")
+        )
         if not 1 <= len(key) <= 128 or not _TAG.fullmatch(key) or key.startswith((OWN_TAGS, "aws:")):
             raise Refused(
                 f"Tags has the key {key!r:.80}; a key has 1 to 128 letters, digits, spaces and ._:/=+@- and "
@@ -311,3 +323,17 @@ def replacement_of(request: Request, wanted: Wanted) -> str:
     if wanted.replacement != "REFUSE":
         return wanted.replacement
     return str(request.old_properties.get("Replacement", "REFUSE"))
+
+
+def main_of(held: Iterable[Units], key: str) -> Units | None:
+    """The units that a deployment asked for: committed ones before those that they are to replace."""
+    slots = {slot_of(units.name, key): units for units in held}
+    committed, base = slots.get(COMMITTED), slots.get(BASE)
+    if committed is not None and (base is None or committed.status == "InService"):
+        return committed
+    return base
+
+
+def user_tags(properties: Mapping[str, Any]) -> set[str]:
+    """The keys of the user's tags in properties."""
+    return {str(item.get("Key", "")) for item in properties.get("Tags") or () if isinstance(item, dict)}

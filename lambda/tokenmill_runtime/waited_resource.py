@@ -1,9 +1,9 @@
 """Custom resources that wait for minutes without a Lambda function waiting with them.
 
-A resource says what it is called (`begin`) and takes one idempotent step at a time (`advance`). Two drivers run
-it: the Provider framework of the CDK, through `on_event` and `is_complete` (README of
-aws-cdk-lib/custom-resources: "Asynchronous Providers: isComplete"), and `handle`, which needs one function and
-one state machine for all resources of a stack.
+A resource says what it is called (`begin`) and takes one idempotent step at a time (`advance`). Two drivers
+run it: the Provider framework of the CDK, through `on_event` and `is_complete` (README of
+aws-cdk-lib/custom-resources: "Asynchronous Providers: isComplete"), and `handle`, which needs one function
+and one state machine for all resources of a stack.
 
 `handle` does nothing itself with a request of CloudFormation but start the waiter's execution under the
 request's id: "StartExecution" (AWS Step Functions API reference) takes a name once in 90 days, so that a
@@ -80,8 +80,8 @@ class WaitedResource(Protocol):
         """Take one step towards what the request asks for; None when it has to be called again later.
 
         The request's ``physical_id`` is what `begin` returned. Every step may have been taken before, and its
-        answer lost. Raises Refused after whatever the request made is gone again; errors that pass (throttles,
-        5xx, lost connections) may be left to the driver, which calls again.
+        answer lost. Raises Refused after whatever the request made is gone again; errors that pass
+        (throttles, 5xx, lost connections) may be left to the driver, which calls again.
         """
 
 
@@ -202,13 +202,10 @@ def _turn(resources: Mapping[str, WaitedResource], event: Mapping[str, Any], sin
     known = {_REPLACES: event.get("PhysicalResourceId")} if event["RequestType"] == "Update" else {}
     request = read({**event, **known, _SINCE: started})
     try:
-        resource = _resource(resources, request)
-        request = replace(request, physical_id=resource.begin(request))
-        answer = _step(resources, request)
-    except Exception as error:
-        if is_passing(error) and not request.budget.over:
-            return True
-        _fail(read({**event, _SINCE: started}), _refusal(request, error))
+        begun = _begun(resources, request)
+        answer = None if begun is None else _step(resources, begun)
+    except Refused as refused:
+        _fail(request, refused)
         return False
     if answer is None:
         return True
@@ -216,6 +213,16 @@ def _turn(resources: Mapping[str, WaitedResource], event: Mapping[str, Any], sin
         request, status="SUCCESS", physical_id=answer.physical_id, data=answer.data, no_echo=answer.no_echo
     )
     return False
+
+
+def _begun(resources: Mapping[str, WaitedResource], request: Request) -> Request | None:
+    """The request under the id that it begins with; None when that has to be asked again later."""
+    try:
+        return replace(request, physical_id=_resource(resources, request).begin(request))
+    except Exception as error:
+        if not _again(request, error):
+            raise _refusal(request, error) from error
+        return None
 
 
 def _step(resources: Mapping[str, WaitedResource], request: Request) -> Answer | None:

@@ -64,7 +64,16 @@ def test_every_package_is_typed() -> None:
 
 LAYERS = [
     {"cli", "cost", "local", "lint", "doctor", "verification"},
-    {"batch", "endpoints", "gateway", "scaling", "observability", "security"},
+    {
+        "batch",
+        "bedrock",
+        "customization",
+        "endpoints",
+        "gateway",
+        "scaling",
+        "observability",
+        "security",
+    },
     {"planner"},
     {"core"},
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -267,9 +268,7 @@ def test_no_job_is_started_that_could_miss_the_deadline(
     monkeypatch: pytest.MonkeyPatch, cloud: FakeBatchInference
 ) -> None:
     """After the first round there are 24 hours no more."""
-    settings = json.loads(
-        batch_inference.Settings.__module__ and __import__("os").environ["TOKENMILL_BATCH_INFERENCE"]
-    )
+    settings = json.loads(os.environ["TOKENMILL_BATCH_INFERENCE"])
     monkeypatch.setenv("TOKENMILL_BATCH_INFERENCE", json.dumps({**settings, "deadline_hours": 30}))
     upload(cloud, 6)
     step("plan")

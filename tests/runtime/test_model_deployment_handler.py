@@ -11,7 +11,7 @@ from support_bedrock import ACCOUNT, REGION, SCOPE, FakeBedrock, bedrock_server
 from tokenmill.local.bedrock import Behaviour
 from tokenmill.local.bedrock.custom_models import CustomModel
 from tokenmill.local.bedrock.faults import Fault
-from tokenmill_runtime import aws, model_artifact, model_deployment
+from tokenmill_runtime import model_artifact, model_deployment
 from tokenmill_runtime.artifact_versions import read_manifest, version_problem
 from tokenmill_runtime.custom_resource import Refused
 from tokenmill_runtime.model_artifact import ModelArtifactResource
@@ -30,17 +30,24 @@ MOST_STEPS = 30
 ARTIFACT = "/tokenmill/artifacts/jobs-Artifact"
 
 
-@pytest.fixture(params=["ValidationException", "ConflictException"])
-def bedrock(request: pytest.FixtureRequest) -> Iterator[FakeBedrock]:
-    """A control plane with two custom models and an imported one; a taken name is refused in either way."""
-    with bedrock_server(behaviour=Behaviour(taken_name=request.param)) as fake:
+class Served:
+    """A control plane over HTTP and one client of it, which tries nothing again by itself."""
+
+    def __init__(self, fake: FakeBedrock) -> None:
+        self.fake, self.client = fake, fake.client()
+
+
+@pytest.fixture
+def bedrock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """A control plane with two custom models and an imported one."""
+    with bedrock_server() as fake:
         for name, kind in (("one", "custom-model/imported"), ("two", "custom-model/imported")):
             add_model(fake, name, kind)
         add_model(fake, "open", "imported-model")
-        aws.bedrock.cache_clear()
-        yield fake
-        aws.bedrock().close()
-        aws.bedrock.cache_clear()
+        served = Served(fake)
+        monkeypatch.setattr(model_deployment, "bedrock", lambda: served.client)
+        yield served
+        served.client.close()
 
 
 def add_model(fake: FakeBedrock, name: str, kind: str, *, ready: float = 0.0) -> None:
@@ -64,14 +71,14 @@ def event(kind: str, number: int = 1, **properties: Any) -> dict[str, Any]:
     }
 
 
-def drive(fake: FakeBedrock, asked: Mapping[str, Any]) -> dict[str, Any]:
+def drive(served: Served, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Run a request to its end, as the Provider framework does; time passes between the steps."""
     begun = on_event(RESOURCES, asked, None)
     for _ in range(MOST_STEPS):
         answer = is_complete(RESOURCES, {**asked, **begun}, None)
         if answer["IsComplete"]:
             return {"PhysicalResourceId": begun["PhysicalResourceId"], **answer}
-        fake.clock.pass_(15)
+        served.fake.clock.pass_(15)
     raise AssertionError(f"not over after {MOST_STEPS} steps")
 
 
@@ -87,21 +94,17 @@ def delete(number: int, physical_id: str, **properties: Any) -> dict[str, Any]:
     return {**event("Delete", number, **properties), "PhysicalResourceId": physical_id}
 
 
-def deployments(fake: FakeBedrock) -> list[dict[str, Any]]:
-    client = fake.client()
-    found: list[dict[str, Any]] = client.list_custom_model_deployments()["modelDeploymentSummaries"]
-    client.close()
+def deployments(served: Served) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = served.client.list_custom_model_deployments()["modelDeploymentSummaries"]
     return found
 
 
-def tags(fake: FakeBedrock, arn: str) -> dict[str, str]:
-    client = fake.client()
-    found = client.list_tags_for_resource(resourceARN=arn)["tags"]
-    client.close()
+def tags(served: Served, arn: str) -> dict[str, str]:
+    found = served.client.list_tags_for_resource(resourceARN=arn)["tags"]
     return {tag["key"]: tag["value"] for tag in found}
 
 
-def test_a_create_makes_one_deployment_with_tags_that_say_whose_it_is(bedrock: FakeBedrock) -> None:
+def test_a_create_makes_one_deployment_with_tags_that_say_whose_it_is(bedrock: Served) -> None:
     """The ARN is there when it answers; the user's tags stand beside ours."""
     made = drive(bedrock, event("Create", Tags=[{"Key": "team", "Value": "search"}]))
     (found,) = deployments(bedrock)
@@ -113,30 +116,34 @@ def test_a_create_makes_one_deployment_with_tags_that_say_whose_it_is(bedrock: F
     assert kept["tokenmill:resource"] == made["PhysicalResourceId"]
 
 
-def test_nothing_is_made_before_the_first_step(bedrock: FakeBedrock) -> None:
+def test_nothing_is_made_before_the_first_step(bedrock: Served) -> None:
     """A request that is refused at once has nothing to undo."""
     on_event(RESOURCES, event("Create"), None)
     assert deployments(bedrock) == []
 
 
+@pytest.mark.parametrize("taken", ["ValidationException", "ConflictException"])
 @pytest.mark.parametrize("kind", ["throttled", "failed", "failed_after", "dropped", "lost"])
 @pytest.mark.parametrize(
     "operation", ["CreateCustomModelDeployment", "GetCustomModelDeployment", "ListTagsForResource"]
 )
-def test_a_lost_or_failed_call_makes_nothing_twice(bedrock: FakeBedrock, kind: Any, operation: str) -> None:
-    """The name is the lock: whatever an attempt left is found again."""
-    bedrock.faults.add(Fault(kind=kind, operation=operation, times=6))
+def test_a_lost_or_failed_call_makes_nothing_twice(
+    bedrock: Served, kind: Any, operation: str, taken: Any
+) -> None:
+    """The name is the lock: what an attempt left is found again, however a taken name is refused."""
+    bedrock.fake.control.behaviour = Behaviour(taken_name=taken, token_seconds=0)
+    bedrock.fake.faults.add(Fault(kind=kind, operation=operation, times=3))
     drive(bedrock, event("Create"))
     assert len(deployments(bedrock)) == 1
 
 
-def test_the_same_create_delivered_again_finds_the_first(bedrock: FakeBedrock) -> None:
+def test_the_same_create_delivered_again_finds_the_first(bedrock: Served) -> None:
     """The answer is the same, and so is the deployment."""
     assert drive(bedrock, event("Create")) == drive(bedrock, event("Create"))
     assert len(deployments(bedrock)) == 1
 
 
-def test_what_an_earlier_stack_update_left_is_adopted(bedrock: FakeBedrock) -> None:
+def test_what_an_earlier_stack_update_left_is_adopted(bedrock: Served) -> None:
     """A create of the same resource by another request takes what is there and brings it to its model."""
     drive(bedrock, event("Create"))
     made = drive(bedrock, event("Create", 2, ModelArn=model("two")))
@@ -145,7 +152,7 @@ def test_what_an_earlier_stack_update_left_is_adopted(bedrock: FakeBedrock) -> N
 
 
 def test_another_model_changes_the_deployment_in_place_and_a_rollback_changes_it_back(
-    bedrock: FakeBedrock,
+    bedrock: Served,
 ) -> None:
     """The ARN that callers have never changes."""
     first = event("Create")
@@ -159,14 +166,12 @@ def test_another_model_changes_the_deployment_in_place_and_a_rollback_changes_it
     assert [found["modelArn"] for found in deployments(bedrock)] == [model("one")]
 
 
-def test_tags_are_added_and_taken_away(bedrock: FakeBedrock) -> None:
+def test_tags_are_added_and_taken_away(bedrock: Served) -> None:
     """Only those that the template had before are taken away."""
     first = event("Create", Tags=[{"Key": "team", "Value": "search"}])
     made = drive(bedrock, first)
     arn = made["Data"]["Arn"]
-    client = bedrock.client()
-    client.tag_resource(resourceARN=arn, tags=[{"key": "by-hand", "value": "1"}])
-    client.close()
+    bedrock.client.tag_resource(resourceARN=arn, tags=[{"key": "by-hand", "value": "1"}])
     drive(bedrock, update(2, made, first, Tags=[{"Key": "cost", "Value": "7"}]))
     kept = tags(bedrock, arn)
     assert (kept["cost"], kept["by-hand"]) == ("7", "1")
@@ -174,7 +179,7 @@ def test_tags_are_added_and_taken_away(bedrock: FakeBedrock) -> None:
     assert kept["tokenmill:stack"] == STACK
 
 
-def test_a_delete_removes_it_and_may_be_delivered_again(bedrock: FakeBedrock) -> None:
+def test_a_delete_removes_it_and_may_be_delivered_again(bedrock: Served) -> None:
     """A deployment that is still being made is deleted when it is."""
     begun = on_event(RESOURCES, event("Create"), None)
     is_complete(RESOURCES, {**event("Create"), **begun}, None)
@@ -183,7 +188,7 @@ def test_a_delete_removes_it_and_may_be_delivered_again(bedrock: FakeBedrock) ->
         assert deployments(bedrock) == []
 
 
-def test_a_create_that_was_answered_without_its_name_is_deleted_all_the_same(bedrock: FakeBedrock) -> None:
+def test_a_create_that_was_answered_without_its_name_is_deleted_all_the_same(bedrock: Served) -> None:
     """CloudFormation deletes a failed create by the id that the failure was answered with."""
     asked = event("Create")
     drive(bedrock, asked)
@@ -193,30 +198,28 @@ def test_a_create_that_was_answered_without_its_name_is_deleted_all_the_same(bed
     assert deployments(bedrock) == []
 
 
-def test_a_deployment_of_another_stack_is_neither_changed_nor_deleted(bedrock: FakeBedrock) -> None:
+def test_a_deployment_of_another_stack_is_neither_changed_nor_deleted(bedrock: Served) -> None:
     """Its tags say whose it is; the message says how to make room."""
     made = drive(bedrock, event("Create"))
-    client = bedrock.client()
-    client.tag_resource(
+    bedrock.client.tag_resource(
         resourceARN=made["Data"]["Arn"], tags=[{"key": "tokenmill:stack", "value": "arn:other"}]
     )
-    client.close()
     with pytest.raises(Refused, match="that this stack did not make; delete it with: aws bedrock"):
         drive(bedrock, event("Create", 2))
     drive(bedrock, delete(3, made["PhysicalResourceId"]))
     assert len(deployments(bedrock)) == 1
 
 
-def test_fails_for_a_model_that_does_not_exist(bedrock: FakeBedrock) -> None:
+def test_fails_for_a_model_that_does_not_exist(bedrock: Served) -> None:
     """The service's own words are the cause, and nothing is left."""
     with pytest.raises(Refused, match="cannot be deployed: .* was not found"):
         drive(bedrock, event("Create", ModelArn=model("gone")))
     assert deployments(bedrock) == []
 
 
-def test_fails_for_a_model_that_is_being_made(bedrock: FakeBedrock) -> None:
+def test_fails_for_a_model_that_is_being_made(bedrock: Served) -> None:
     """A custom model must be Active."""
-    add_model(bedrock, "young", "custom-model/imported", ready=bedrock.clock.now + 9999)
+    add_model(bedrock.fake, "young", "custom-model/imported", ready=bedrock.fake.clock.now + 9999)
     with pytest.raises(Refused, match="is not Active"):
         drive(bedrock, event("Create", ModelArn=model("young")))
 
@@ -232,7 +235,7 @@ def test_fails_for_a_model_that_is_being_made(bedrock: FakeBedrock) -> None:
     ],
 )
 def test_fails_at_once_for_what_can_never_be_deployed(
-    bedrock: FakeBedrock, properties: dict[str, str], words: str
+    bedrock: Served, properties: dict[str, str], words: str
 ) -> None:
     """Before anything is called."""
     with pytest.raises(Refused, match=words):

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from tokenmill.bedrock.unit_values import Replacement as Replacement
     from tokenmill.bedrock.unit_values import UnitAlarms as UnitAlarms
     from tokenmill.bedrock.unit_values import UnitCapacity as UnitCapacity
+    from tokenmill.bedrock.unit_values import UnlistedModel as UnlistedModel
 
 _HOME = {
     "AnswerSettings": "prompt_values",
@@ -94,6 +95,7 @@ _HOME = {
     "Treatment": "guardrail_values",
     "UnitAlarms": "unit_values",
     "UnitCapacity": "unit_values",
+    "UnlistedModel": "unit_values",
     "Words": "guardrail_values",
 }
 
@@ -139,6 +141,7 @@ __all__ = [
     "Treatment",
     "UnitAlarms",
     "UnitCapacity",
+    "UnlistedModel",
     "Words",
 ]
 

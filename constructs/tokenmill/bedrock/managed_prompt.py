@@ -12,7 +12,12 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from tokenmill.bedrock.foundation_model import NamedModel, bedrock_metric, named_model
+from tokenmill.bedrock.foundation_model import (
+    MODEL_DIMENSION,
+    NAMESPACE,
+    NamedModel,
+    named_model,
+)
 from tokenmill.bedrock.inference_profile import InferenceProfile
 from tokenmill.bedrock.prompt_values import (
     MOST_VARIANTS,
@@ -45,7 +50,7 @@ if TYPE_CHECKING:
     from tokenmill.bedrock.model import IBedrockModel
 
 LONGEST_NAME = 100
-QUARTER_MINUTES = 15
+QUARTER_SECONDS = 900
 
 
 class ManagedPrompt(Construct):
@@ -158,36 +163,64 @@ class ManagedPrompt(Construct):
             grant = grant.combine(self._key.grant(grantee, *actions.PROMPT_KEY_USE))
         return grant.combine(self.model.grant_invoke(grantee))
 
-    def _alarm(self, settings: CacheAlarm) -> cloudwatch.Alarm:
-        quarter = cdk.Duration.minutes(QUARTER_MINUTES)
-        names = {"calls": "Invocations", "reads": "CacheReadInputTokens"}
-        metrics = {
-            key: bedrock_metric(self.model.metric_dimension, name, period=quarter)
-            for key, name in names.items()
-        }
-        unread = cloudwatch.MathExpression(
-            expression=f"IF(FILL(calls, 0) >= {settings.calls}, IF(FILL(reads, 0) > 0, 0, 1), 0)",
-            using_metrics=dict(metrics),
-            period=quarter,
-            label="Calls without a cache read",
+    def _alarm(self, settings: CacheAlarm) -> cloudwatch.CfnCompositeAlarm:
+        # Two alarms and not one expression: a cache that is never read may have no metric at all, and metric
+        # math makes nothing of a metric that is not there.
+        busy = self._watch(
+            "Called",
+            "Invocations",
+            settings,
+            description=f"The prompt's model was called {settings.calls} times in each quarter of an hour",
+            comparison="GreaterThanOrEqualToThreshold",
+            threshold=settings.calls,
+            missing="notBreaching",
         )
-        alarm = cloudwatch.Alarm(
+        unread = self._watch(
+            "Unread",
+            "CacheReadInputTokens",
+            settings,
+            description="The prompt's model read no token from its cache",
+            comparison="LessThanThreshold",
+            threshold=1,
+            missing="breaching",
+        )
+        told = None if settings.topic is None else [settings.topic.topic_arn]
+        return cloudwatch.CfnCompositeAlarm(
             self,
             "NoCacheReads",
-            metric=unread,
+            alarm_rule=f'ALARM("{busy.attr_arn}") AND ALARM("{unread.attr_arn}")',
             alarm_description="The prompt has a cache point, is called, and no token is read from the cache: "
-            "its beginning changes from call to call, is too short, or calls are too far apart",
-            threshold=1,
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
-            evaluation_periods=settings.quarters,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            "its beginning changes from call to call or is too short",
+            alarm_actions=told,
+            ok_actions=told,
         )
-        if settings.topic is not None:
-            resource = alarm.node.default_child
-            assert isinstance(resource, cloudwatch.CfnAlarm)
-            resource.alarm_actions = [settings.topic.topic_arn]
-            resource.ok_actions = [settings.topic.topic_arn]
-        return alarm
+
+    def _watch(
+        self,
+        id: str,
+        metric: str,
+        settings: CacheAlarm,
+        *,
+        description: str,
+        comparison: str,
+        threshold: float,
+        missing: str,
+    ) -> cloudwatch.CfnAlarm:
+        model = cloudwatch.CfnAlarm.DimensionProperty(name=MODEL_DIMENSION, value=self.model.metric_dimension)
+        return cloudwatch.CfnAlarm(
+            self,
+            id,
+            namespace=NAMESPACE,
+            metric_name=metric,
+            dimensions=[model],
+            statistic="Sum",
+            period=QUARTER_SECONDS,
+            evaluation_periods=settings.quarters,
+            alarm_description=description,
+            comparison_operator=comparison,
+            threshold=threshold,
+            treat_missing_data=missing,
+        )
 
 
 def _check_names(variants: Sequence[PromptVariant]) -> None:

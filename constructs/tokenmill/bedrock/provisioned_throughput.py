@@ -224,6 +224,7 @@ class ProvisionedThroughput(UnitMetrics):
                 floor=self._scaling is not None,
             )
             self._always = 0
+            self.alarms.drop_throttles()
             self._set("Scheduled", "true")
         made = UnitHours(id=id, hours=hours, units=counted)
         self._hours.append(made)

@@ -50,7 +50,8 @@ class QuotaAlarms:
         numeric(self, "headroom")
         if not 0 < self.headroom < 1:
             raise TokenmillError(
-                f"headroom must be above 0 and below 1, got {self.headroom!r}; it is a share, not a percentage"
+                f"headroom must be above 0 and below 1, got {self.headroom!r}; it is a share, not a "
+                "percentage"
             )
 
 

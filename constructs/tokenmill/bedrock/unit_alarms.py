@@ -37,7 +37,7 @@ class UnitAlarmSet(Construct):
         super().__init__(scope, id)
         self._target = target
         self._actions = None if alarms.topic is None else [alarms.topic.topic_arn]
-        self.throttles = self._alarm(
+        self.throttles: cloudwatch.CfnAlarm | None = self._alarm(
             "Throttles",
             "Units throttle their callers: more is asked of them than they process",
             metric=(BEDROCK_NAMESPACE, THROTTLES, "Sum"),
@@ -83,6 +83,14 @@ class UnitAlarmSet(Construct):
             threshold=(">", 0),
             period=HOUR,
         )
+
+    def drop_throttles(self) -> None:
+        """Take the alarm on throttles away: scheduled units have another ARN each morning, and at first none.
+
+        Their throttles reach the alarm on overflow, since callers go to the fallback.
+        """
+        self.node.try_remove_child("Throttles")
+        self.throttles = None
 
     def _unit_alarm(
         self,

@@ -50,11 +50,13 @@ class UnitHours:
 
     def mean_units(self) -> float:
         """Return the units as a mean over all hours of a week."""
-        hours, minutes = zip(
-            *(map(int, time.split(":")) for time in (self.hours.start, self.hours.end)), strict=True
-        )
-        a_day = hours[1] - hours[0] + (minutes[1] - minutes[0]) / 60
+        a_day = _hours(self.hours.end) - _hours(self.hours.start)
         return self.units * a_day * len(_days(self.hours.days)) / HOURS_A_WEEK
+
+
+def _hours(time: str) -> float:
+    hours, minutes = time.split(":")
+    return int(hours) + int(minutes) / 60
 
 
 def _days(text: str) -> set[int]:

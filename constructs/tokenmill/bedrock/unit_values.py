@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tokenmill.core._checks import as_whole, numeric, positive
 from tokenmill.core.errors import TokenmillError
+from tokenmill.core.model_units import UnlistedModel as UnlistedModel
 
 if TYPE_CHECKING:
     from aws_cdk import aws_sns as sns

@@ -22,7 +22,9 @@ AssemblyOption = Annotated[
 ]
 QuotaRequestFlag = Annotated[
     bool,
-    typer.Option(help="write a request for more of Bedrock's token quota, from the section's traffic, instead"),
+    typer.Option(
+        help="write a request for more of Bedrock's token quota, from the section's traffic, instead"
+    ),
 ]
 _MARKS = {
     "ok": "[green]ok[/green]     ",
@@ -78,13 +80,14 @@ def doctor(
 def _write_quota_request(chosen: StackSettings, *, as_json: bool) -> None:
     from tokenmill.core.quota_request import QuotaRequest
     from tokenmill.core.settings import BEDROCK
+    from tokenmill.planner.advise.need import ROOM_FOR_LONG_ANSWERS
 
     if chosen.backend != BEDROCK:
         raise TokenmillError(
             f"section {chosen.stack!r} runs on {chosen.backend!r}, which has no token quota; set backend = "
             '"bedrock" in it, or look at the quotas of instances with tokenmill doctor'
         )
-    room = chosen.workload.output_tokens * ANSWER_ROOM
+    room = chosen.workload.output_tokens * ROOM_FOR_LONG_ANSWERS
     context = chosen.limits.context_tokens
     request = QuotaRequest.from_workload(
         chosen.workload,

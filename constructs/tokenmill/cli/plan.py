@@ -89,11 +89,43 @@ def plan(
         "limits.instances": instance or None,
     }
     given = {key: value for key, value in overrides.items() if value is not None}
+    if stack == "batch":
+        _batch(settings, given, read_prices(price or []), write=write, diff=diff, as_json=as_json)
+        return
     section = _section(stack, settings, given, write=write)
     if not section.needs_plan:
         _no_plan_needed(section, as_json=as_json)
         return
     _plan(section, read_prices(price or []), write=write, diff=diff, as_json=as_json)
+
+
+def _batch(
+    path: Path,
+    given: dict[str, object],
+    prices: dict[str, float],
+    *,
+    write: bool,
+    diff: bool,
+    as_json: bool,
+) -> None:
+    """Plan the section [batch], which has a deadline in place of a rate and latency goals."""
+    from tokenmill.cli._plan_batch import plan_batch
+
+    allowed = {"model": "model", "region": "region", "limits.instances": "limits.instances"}
+    allowed |= {f"traffic.{side}_tokens": f"run.{side}_tokens" for side in ("input", "output")}
+    unknown = sorted(given.keys() - allowed.keys())
+    if unknown:
+        raise TokenmillError(
+            f"a batch has no {', '.join(unknown)}; set records, input_tokens, output_tokens and "
+            f"deadline_hours in [batch.run] of {path}"
+        )
+    if write and given:
+        keys = ", ".join(f"batch.{allowed[key]}" for key in given)
+        raise TokenmillError(
+            f"--write takes its inputs from {path}, so that plan and settings agree; set {keys} there"
+        )
+    renamed = {allowed[key]: value for key, value in given.items()}
+    plan_batch(path, given=renamed, prices=prices, write=write, diff=diff, as_json=as_json)
 
 
 def _plan(

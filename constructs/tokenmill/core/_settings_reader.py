@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tokenmill.core.batch_settings import BATCH, KINDS, BatchLoad
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.trace import read_trace
 from tokenmill.core.workload import QUANTIZATIONS, Limits, Slo, SpeculativeDecoding, TokenSpread, Workload
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 STACKS = ("chat", "rag", "batch")
 BACKENDS = ("sagemaker", "bedrock", "auto")
+BATCH_BACKENDS = ("auto", *KINDS)
 PROFILES = ("dev", "prod")
 COMPLIANCE_PACKS = ("AwsSolutions", "NIST80053R5", "HIPAASecurity", "PCIDSS321", "Serverless")
 PROD_MIN_COPIES = 2
@@ -69,6 +71,16 @@ SECTION = {
     "profile": ONE_OF_PROFILES,
     "compliance": PACKS,
 }
+BATCH_SECTION = {
+    "model": STRING,
+    "bedrock_model": STRING,
+    "backend": Kind(f"one of {', '.join(BATCH_BACKENDS)}", lambda value: value in BATCH_BACKENDS),
+    "region": A_REGION,
+    "run": TABLE,
+    "limits": TABLE,
+    "profile": ONE_OF_PROFILES,
+}
+RUN = {"records": WHOLE, "input_tokens": WHOLE, "output_tokens": WHOLE, "deadline_hours": NUMBER}
 QUANTIZATION_NAMES = Kind(
     f"a list of {', '.join(QUANTIZATIONS)}",
     lambda value: _is_strings(value) and bool(value) and all(item in QUANTIZATIONS for item in value),
@@ -138,6 +150,38 @@ def read_section(name: str, section: object, base: Path, problems: list[str]) ->
         "limits": allowed,
         "profile": profile,
         "compliance": tuple(compliance) if isinstance(compliance, list) else compliance,
+    }
+
+
+def read_batch(section: object, problems: list[str]) -> dict[str, Any] | None:
+    """Return the checked fields of the section [batch], or None after adding what is wrong to the problems.
+
+    Args:
+        section: What the TOML file holds there.
+        problems: Complaints so far; new ones are added.
+    """
+    before = len(problems)
+    if not isinstance(section, dict):
+        problems.append(f"{BATCH} must be a section [{BATCH}], got {section!r}")
+        return None
+    _check(BATCH, section, BATCH_SECTION, ("region", "run"), problems)
+    if not section.keys() & {"model", "bedrock_model"}:
+        problems.append(
+            f"missing key {BATCH}.model or {BATCH}.bedrock_model; give a model for SageMaker, a Bedrock id, "
+            "or both to have them compared"
+        )
+    load = _value(BatchLoad, f"{BATCH}.run", section.get("run"), RUN, tuple(RUN), problems)
+    allowed = _value(Limits, f"{BATCH}.limits", section.get("limits", {}), LIMITS, (), problems)
+    if len(problems) > before:
+        return None
+    return {
+        "region": section["region"],
+        "backend": section.get("backend", "auto"),
+        "bedrock_model": section.get("bedrock_model"),
+        "model": section.get("model"),
+        "load": load,
+        "limits": allowed,
+        "profile": section.get("profile", "dev"),
     }
 
 

@@ -35,6 +35,7 @@ GEOGRAPHIES: dict[str, tuple[str, ...]] = {
     "au": ("ap-southeast-2", "ap-southeast-4", "ap-southeast-6"),
     "jp": ("ap-northeast-1", "ap-northeast-3"),
     "in": ("ap-south-",),
+    "ca": ("ca-",),
     "us-gov": ("us-gov-",),
 }
 GLOBAL = "global"

@@ -80,9 +80,7 @@ class QuotaRequest:
         known("model", model)
         model_id = plain_id(model)
         factor = burndown(model_id).factor if burndown_factor is None else burndown_factor
-        busiest = replace(
-            workload, requests_per_second=workload.requests_per_second * peak_factor(workload)
-        )
+        busiest = replace(workload, requests_per_second=workload.requests_per_second * peak_factor(workload))
         steady, peak = (
             quota_load(load, max_tokens=max_tokens, factor=factor, cached_share=cached_share)
             for load in (workload, busiest)
@@ -153,9 +151,9 @@ class QuotaRequest:
             f"Region {self.region}, service Amazon Bedrock. Requested value: "
             f"**{self.desired_tpm:,} tokens a minute**.\n\n"
             f"| what | value |\n| --- | --- |\n{table}\n\n"
-            "The peak is the busiest minute of a thousand. Tokens are reserved as input plus max_tokens when a "
-            "request starts, and settled when it ends; the requested value is the larger of both at the peak "
-            "and a fifth to spare.\n\n"
+            "The peak is the busiest minute of a thousand. Tokens are reserved as input plus max_tokens when "
+            "a request starts, and settled when it ends; the requested value is the larger of both at the "
+            "peak and a fifth to spare.\n\n"
             "To ask for it, find the code of the quota whose name has your model, and put it in place of "
             f"CODE:\n\n```\n{find}\n{ask}\n```\n"
         )

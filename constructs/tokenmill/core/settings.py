@@ -7,7 +7,8 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tokenmill.core._settings_reader import COMPLIANCE_PACKS, STACKS, read_section
+from tokenmill.core._settings_reader import COMPLIANCE_PACKS, STACKS, read_batch, read_section
+from tokenmill.core.batch_settings import BATCH, BatchSettings
 from tokenmill.core.calibration import Calibration
 from tokenmill.core.errors import SettingsError, TokenmillError
 from tokenmill.core.model_catalog import check_reference, find_model, model_file
@@ -35,7 +36,7 @@ class StackSettings:
     """One section of tokenmill.toml, checked.
 
     Args:
-        stack: Its name: "chat", "rag" or "batch".
+        stack: Its name: "chat" or "rag".
         path: The settings file; the plan stands beside it.
         model: Path of a config.json or name in the catalog; for Bedrock the Bedrock model id.
         backend: "sagemaker" or "bedrock"; "auto" in the file became one of them.
@@ -164,9 +165,50 @@ def load_section(path: Path, stack: str, *, context: Mapping[str, Any] | None = 
         SettingsError: One line for every key that is unknown, missing or wrong.
     """
     sections = load_settings(path, context=context)
+    if stack == BATCH:
+        raise TokenmillError(f"section [{BATCH}] has keys of its own; load_batch reads it")
     if stack not in sections:
         raise TokenmillError(f"{path} has no section [{stack}]; it has {', '.join(sections)}")
     return sections[stack]
+
+
+def load_batch(path: Path, *, context: Mapping[str, Any] | None = None) -> BatchSettings | None:
+    """Return the section [batch] of a settings file, or None where it has none.
+
+    Args:
+        path: The file, usually tokenmill.toml.
+        context: CDK context, as `load_settings` takes it.
+
+    Raises:
+        TokenmillError: The file is missing or not TOML.
+        SettingsError: One line for every key that is unknown, missing or wrong.
+    """
+    document, problems = _parse(path), list[str]()
+    for key, value in (context or {}).items():
+        _override(document, key, value, problems)
+    made = _batch(path, document[BATCH], problems) if BATCH in document else None
+    if problems:
+        raise SettingsError(problems)
+    return made
+
+
+def _batch(path: Path, section: object, problems: list[str]) -> BatchSettings | None:
+    fields = read_batch(section, problems)
+    if fields is None:
+        return None
+    settings = BatchSettings(path=path, **fields)
+    named = settings.bedrock_model
+    if named is not None and not _is_bedrock_id(named):
+        problems.append(
+            f"{BATCH}.bedrock_model: {named!r} is not a Bedrock model id; give one such as "
+            "amazon.nova-lite-v1:0, or an inference profile's id"
+        )
+    if settings.model is not None:
+        try:
+            check_reference(settings.model, path.parent)
+        except TokenmillError as error:
+            problems.append(f"{BATCH}.model: {error}")
+    return settings
 
 
 def settings_from(stack: str, path: Path, keys: Mapping[str, Any]) -> StackSettings:
@@ -181,8 +223,9 @@ def settings_from(stack: str, path: Path, keys: Mapping[str, Any]) -> StackSetti
         SettingsError: One line for every key that is unknown, missing or wrong.
     """
     context = {f"{CONTEXT_PREFIX}{stack}.{key}": value for key, value in keys.items()}
-    if stack not in STACKS:
-        raise SettingsError([f"unknown stack {stack!r}; allowed: {', '.join(STACKS)}"])
+    if stack not in STACKS or stack == BATCH:
+        allowed = ", ".join(name for name in STACKS if name != BATCH)
+        raise SettingsError([f"unknown stack {stack!r}; allowed: {allowed}"])
     return _sections(path, {}, context)[stack]
 
 
@@ -194,6 +237,9 @@ def _sections(path: Path, document: dict[str, Any], context: Mapping[str, Any]) 
         problems.append(f"{path} has no section; add [chat] with model, region, traffic and slo")
     sections = {}
     for name, section in document.items():
+        if name == BATCH:
+            _batch(path, section, problems)
+            continue
         fields = read_section(name, section, path.parent, problems)
         if fields is not None:
             if fields["backend"] == AUTO:

@@ -78,7 +78,7 @@ class ServedModel:
             raise ValueError(
                 f"the model {self.name!r} must have an endpoint or a Bedrock model, and not both"
             )
-        prompt = self.options and self.options.prompt
+        prompt = None if self.options is None else self.options.prompt
         if prompt is not None and (self.handle is not None or self.fallback_id is not None):
             raise TokenmillError(
                 f"the model {self.name!r} has a managed prompt and a handle or a fallback, but the prompt "
@@ -186,7 +186,7 @@ class ServedModel:
     def fallback_id(self) -> str | None:
         """What Converse is asked for while the model throttles or has no units; None for nothing."""
         own = None if self.bedrock is None or isinstance(self.bedrock, str) else self.bedrock.fallback_id
-        given = self.options and self.options.fallback
+        given = None if self.options is None else self.options.fallback
         if own is not None or given is None:
             return own
         return given if isinstance(given, str) else given.model_id
@@ -197,9 +197,10 @@ class ServedModel:
         if self.endpoint is not None:
             return HeartbeatTarget.endpoint(self.endpoint)
         model = self.bedrock
-        return HeartbeatTarget.bedrock(
-            model if isinstance(model, str) else model.metric_dimension if model is not None else ""
-        )
+        if model is None or isinstance(model, str):
+            return HeartbeatTarget.bedrock(model or "")
+        # Units come and go, and their handle stays.
+        return HeartbeatTarget.bedrock(model.handle or model.metric_dimension)
 
     def to_gateway_model(self) -> GatewayModel:
         """Return the entry of the gateway function's document."""
@@ -261,11 +262,11 @@ class ServedModel:
     def _bedrock_use(self) -> gateway_options.BedrockUse | None:
         if self.bedrock is None:
             return None
-        tier = self.options and self.options.service_tier
-        latency = self.options and self.options.latency
+        tier = None if self.options is None else self.options.service_tier
+        latency = None if self.options is None else self.options.latency
         use = gateway_options.BedrockUse(
-            service_tier=tier and tier.value,
-            latency=latency and latency.value,
+            service_tier=None if tier is None else tier.value,
+            latency=None if latency is None else latency.value,
             handle=self.handle,
             fallback_id=self.fallback_id,
             prompt=_prompt_use(self.options),

@@ -100,11 +100,15 @@ async def _serve(aws: socket.socket, gateway: socket.socket, *, state: Path, sta
     config.bind = [f"fd://{aws.detach()}"]
     config.graceful_timeout = 1.0
     config.loglevel = "WARNING"
-    alarms = asyncio.create_task(cloud.watch_alarms())
+    watching = [
+        asyncio.create_task(cloud.watch_alarms()),
+        asyncio.create_task(cloud.others.bedrock.keep_time()),
+    ]
     try:
         await serve(cloud, config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]  # Hypercorn's own types of ASGI
     finally:
-        alarms.cancel()
+        for task in watching:
+            task.cancel()
         await asyncio.to_thread(supervisor.stop)
         await cloud.close()
         await asyncio.to_thread(cloud.ministack.lambda_runtime.reset)
@@ -117,7 +121,12 @@ async def _serve(aws: socket.socket, gateway: socket.socket, *, state: Path, sta
 
 def _warm_up(cloud: LocalCloud) -> None:
     """Read botocore's models before the first request needs them."""
-    for service in (cloud.sagemaker, cloud.autoscaling):
+    for service in (
+        cloud.sagemaker,
+        cloud.autoscaling,
+        cloud.others.bedrock.control,
+        cloud.others.bedrock.runtime,
+    ):
         _ = service.shapes.model
 
 

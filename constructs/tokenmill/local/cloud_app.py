@@ -7,18 +7,20 @@ import contextlib
 import json
 import re
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tokenmill.core.errors import TokenmillError
-from tokenmill.local.bedrock import runtime as bedrock
 from tokenmill.local.autoscaling import AutoScaling
 from tokenmill.local.autoscaling.ministack_alarms import MinistackAlarms
 from tokenmill.local.aws_requests import AwsError, Params, Scope, dispatch
+from tokenmill.local.bedrock.service import ADMIN
 from tokenmill.local.cloudformation import register
 from tokenmill.local.cloudwatch.alarms import check_alarm, next_state
 from tokenmill.local.cloudwatch.emf import metrics_of
 from tokenmill.local.cloudwatch.metric_math import MetricMathError
 from tokenmill.local.other_services import OtherServices
+from tokenmill.local.rest_json import HttpRequest
 from tokenmill.local.sagemaker import async_inference, runtime
 from tokenmill.local.sagemaker.capacities import SageMakerCapacities
 from tokenmill.local.sagemaker.control import STARTUP_SECONDS, SageMaker
@@ -59,9 +61,16 @@ class LocalCloud:
         )
         self.sagemaker.alarm_state, self.sagemaker.scaling = alarms.state, self.autoscaling
         alarms.on_action(self.autoscaling.alarm_evaluated)
-        self.sagemaker_runtime = runtime.SageMakerRuntime(self.sagemaker, record=self._record)
-        self.bedrock_runtime = bedrock.BedrockRuntime(fleet)
-        self.others = OtherServices(ministack, self.sagemaker, self.sagemaker_runtime, record=self._record)
+        self.sagemaker_runtime = runtime.SageMakerRuntime(
+            self.sagemaker, record=partial(self._record, "AWS/SageMaker")
+        )
+        self.others = OtherServices(
+            ministack,
+            self.sagemaker,
+            self.sagemaker_runtime,
+            record=partial(self._record, "AWS/SageMaker"),
+            record_bedrock=partial(self._record, "AWS/Bedrock"),
+        )
         self.components = register(ministack, self.sagemaker, self.autoscaling, self.others.handlers)
         self.admin: dict[str, Callable[[Params], Params]] = {"faults": self._faults}
         self._inner = ministack.app.app
@@ -102,8 +111,17 @@ class LocalCloud:
             await self._json(self.others.codebuild, self._scope(credential), target, receive, send)
         elif service == "application-autoscaling":
             await self._json(self.autoscaling, self._scope(credential), target, receive, send)
-        elif service == "bedrock" and bedrock.PATH.match(path):
-            await _until_gone(receive, self.bedrock_runtime.invoke(path, await _read(receive), send))
+        elif service == "servicequotas":
+            await self._json(self.others.service_quotas, self._scope(credential), target, receive, send)
+        elif service == "bedrock" and self.others.bedrock.serves(scope["method"], encoded := _encoded(scope)):
+            request = HttpRequest(
+                method=scope["method"],
+                path=encoded,
+                query=scope["query_string"].decode("latin-1"),
+                headers=headers,
+                body=await _read(receive),
+            )
+            await _until_gone(receive, self.others.bedrock.answer(self._scope(credential), request, send))
         else:
             await self._inner(scope, receive, send)
 
@@ -124,7 +142,7 @@ class LocalCloud:
         """Stop the model servers and close the connections."""
         await asyncio.to_thread(self.fleet.stop_all)
         await self.sagemaker_runtime.close()
-        await self.bedrock_runtime.close()
+        await self.others.bedrock.close()
 
     def refresh_plans(self, scope: Scope, stack: str, components: Mapping[str, str]) -> None:
         """Give components the plans of their stack's template, and start those again whose plan changed.
@@ -173,7 +191,8 @@ class LocalCloud:
         if not {"account", "region"} <= set(request):
             raise TokenmillError(f'{FORM}; "failing_builds": {{"PROJECT": "FAILED"}} makes builds end badly')
         scope = Scope(request["account"], request["region"])
-        of_sagemaker = {name: value for name, value in request.items() if name != "failing_builds"}
+        of_sagemaker = {k: v for k, v in request.items() if k not in ("failing_builds", *ADMIN)}
+        self.others.bedrock.admin(scope, request)
         if "failing_builds" in request:
             self.others.codebuild.fail_builds(scope, request["failing_builds"])
         if len(of_sagemaker) > len(("account", "region")) or of_sagemaker == request:
@@ -181,10 +200,10 @@ class LocalCloud:
         return request
 
     def _record(
-        self, scope: Scope, name: str, value: float, unit: str, dimensions: Mapping[str, str]
+        self, namespace: str, scope: Scope, name: str, value: float, unit: str, dimensions: Mapping[str, str]
     ) -> None:
         self.ministack.enter(scope)
-        self.ministack.cloudwatch.record_metric("AWS/SageMaker", name, value, unit, dict(dimensions))
+        self.ministack.cloudwatch.record_metric(namespace, name, value, unit, dict(dimensions))
 
     def _metrics_from_logs(self, events: list[dict[str, Any]]) -> None:
         for event in events:
@@ -201,6 +220,12 @@ class LocalCloud:
             changed = ("INSUFFICIENT_DATA", f"Not evaluated: {error}")
         if changed is not None:
             self.ministack.change_alarm(alarm, *changed, now)
+
+
+def _encoded(scope: Message) -> str:
+    """Return a request's path as it was sent: an ARN in it has its slashes percent-encoded."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    return raw.decode("latin-1").partition("?")[0]
 
 
 async def _read(receive: Any) -> bytes:

@@ -47,6 +47,14 @@ LEVELS: tuple[TypeLevel, ...] = (
     TypeLevel("AWS::Backup::BackupPlan", _M, "remembered; no backup is taken"),
     TypeLevel("AWS::Backup::BackupSelection", _M, "remembered; no backup is taken"),
     TypeLevel("AWS::Backup::BackupVault", _M, "remembered; no backup is taken"),
+    TypeLevel("AWS::Bedrock::ApplicationInferenceProfile", _R, "answered under its own name and metrics"),
+    TypeLevel(
+        "AWS::Bedrock::Guardrail", _R, "words, personal data, patterns, grounding; topics by their words"
+    ),
+    TypeLevel("AWS::Bedrock::GuardrailVersion", _R, ""),
+    TypeLevel("AWS::Bedrock::IntelligentPromptRouter", _M, "chooses by the prompt's length"),
+    TypeLevel("AWS::Bedrock::Prompt", _R, ""),
+    TypeLevel("AWS::Bedrock::PromptVersion", _R, ""),
     TypeLevel("AWS::CDK::Metadata", _M, "nothing to do"),
     TypeLevel("AWS::CloudFormation::CustomResource", _R, "its function runs; its answer is waited for"),
     TypeLevel("AWS::CloudFormation::Stack", _R, ""),

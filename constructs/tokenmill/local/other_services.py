@@ -1,10 +1,11 @@
-"""The services beside SageMaker's hosting: builds, jobs, asynchronous inference, workflows, events."""
+"""The services beside SageMaker's hosting: Bedrock, builds, jobs, asynchronous inference, workflows, events."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from tokenmill.local.aws_requests import AwsError, Scope
+from tokenmill.local.bedrock.service import Bedrock
 from tokenmill.local.clients import CloudClients, CloudImages, CloudObjects
 from tokenmill.local.cloudformation.codebuild import ProjectHandler
 from tokenmill.local.codebuild.recipe import Recipes
@@ -16,9 +17,12 @@ from tokenmill.local.sagemaker.async_run import Outside
 from tokenmill.local.sagemaker.control import derived_digest
 from tokenmill.local.sagemaker.jobs import TrainingJobs
 from tokenmill.local.sagemaker.transform import TransformJobs
+from tokenmill.local.service_quotas import ServiceQuotas
 from tokenmill.local.step_functions import Integrations
+from tokenmill.local.step_functions_bedrock import BedrockIntegrations
 
 if TYPE_CHECKING:
+    from tokenmill.local.bedrock.converse import Record as BedrockRecord
     from tokenmill.local.ministack_seams import Ministack
     from tokenmill.local.sagemaker.async_run import Record
     from tokenmill.local.sagemaker.control import SageMaker
@@ -33,10 +37,17 @@ class OtherServices:
         sagemaker: The control plane, which gets the jobs' operations.
         runtime: The runtime API, which knows who answers for an endpoint.
         record: Takes a metric of the `AWS/SageMaker` namespace.
+        record_bedrock: Takes a metric of the `AWS/Bedrock` namespace.
     """
 
     def __init__(
-        self, ministack: Ministack, sagemaker: SageMaker, runtime: SageMakerRuntime, *, record: Record
+        self,
+        ministack: Ministack,
+        sagemaker: SageMaker,
+        runtime: SageMakerRuntime,
+        *,
+        record: Record,
+        record_bedrock: BedrockRecord,
     ) -> None:
         self._clients = CloudClients()
         objects, bus = CloudObjects(self._clients), EventBus(ministack)
@@ -45,7 +56,18 @@ class OtherServices:
             bus.publish,
             phase_seconds=sagemaker.startup_seconds,
         )
-        self.handlers = {"AWS::CodeBuild::Project": ProjectHandler(ministack, self.codebuild)}
+        self.bedrock = Bedrock(
+            sagemaker.fleet,
+            self._clients,
+            publish=bus.publish,
+            record=record_bedrock,
+            startup_seconds=sagemaker.startup_seconds,
+        )
+        self.service_quotas = ServiceQuotas({"bedrock": self.bedrock.quotas})
+        self.handlers = {
+            "AWS::CodeBuild::Project": ProjectHandler(ministack, self.codebuild),
+            **self.bedrock.handlers(ministack),
+        }
         self.async_inference = AsyncInference(
             sagemaker,
             Outside(
@@ -64,6 +86,7 @@ class OtherServices:
         integrations.install()
         integrations.offer("sagemaker", sagemaker, target="SageMaker", errors="SageMaker")
         integrations.offer("codebuild", self.codebuild, target="CodeBuild_20161006", errors="CodeBuild")
+        BedrockIntegrations(ministack, self._clients).install()
         DistributedMap(ministack, objects).install()
         bus.publish_stack_statuses()
         refuse_unknown_images(ministack)

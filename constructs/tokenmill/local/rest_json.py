@@ -31,9 +31,13 @@ Answer = tuple[int, dict[str, str], bytes]
 _LABEL = re.compile(r"\\\{(\w+)(\\\+)?\\\}")
 _KIND = {"content-type": "application/json"}
 # Patterns of service models that refuse what the service itself makes. Custom prompt routers have ARNs of
-# their own kind; bedrock-runtime's pattern of `modelId` knows both.
+# their own kind, which bedrock-runtime's pattern of `modelId` knows; bedrock-agent writes /d for a digit.
 _ROUTER = r"arn:aws(-[^:]+)?:bedrock:[a-z0-9-]{1,20}:[0-9]{12}:(default-)?prompt-router/[a-zA-Z0-9-:.]+"
-_CORRECTED = {"bedrock": {"PromptRouterArn": _ROUTER}}
+_PROMPT = r"arn:aws(-[^:]+)?:bedrock:[a-z0-9-]{1,20}:[0-9]{12}:[a-z-]+/[a-zA-Z0-9/]+(:[0-9]+)?"
+_CORRECTED = {
+    "bedrock": {"PromptRouterArn": _ROUTER},
+    "bedrock-agent": {"TaggableResourcesArn": _PROMPT},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

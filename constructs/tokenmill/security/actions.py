@@ -237,13 +237,14 @@ MODEL_DEPLOYMENT_OWN = (
 # or a custom model; what was bought has an id that Bedrock makes up; a list takes no resource.
 UNITS_BUY = ("bedrock:CreateProvisionedModelThroughput",)
 UNITS_LIST = ("bedrock:ListProvisionedModelThroughputs",)
-UNITS_READ = ("bedrock:GetProvisionedModelThroughput", "bedrock:ListTagsForResource")
 UNITS_CHANGE = (
     "bedrock:DeleteProvisionedModelThroughput",
+    "bedrock:GetProvisionedModelThroughput",
+    "bedrock:ListTagsForResource",
+    "bedrock:TagResource",
     "bedrock:UntagResource",
     "bedrock:UpdateProvisionedModelThroughput",
 )
-UNITS_TAG = ("bedrock:TagResource",)
 # "Actions, resources, and condition keys" for Service Quotas, AWS Systems Manager, Amazon CloudWatch and AWS
 # CloudFormation: how many units may be bought, what was kept, an alarm that stays, whether a resource is gone.
 UNITS_QUOTA_READ = ("servicequotas:GetServiceQuota", "servicequotas:ListServiceQuotas")

@@ -113,12 +113,19 @@ class Routes:
             # Also after a failure: what stood there before is better than asking a service that is down.
             known.asked = now
             try:
-                answer = ssm_handles().get_parameter(Name=name)
-                known.handle = read_handle(answer["Parameter"]["Value"])
-            except (*connection_errors(), ValueError) as error:
-                detail = f"{type(error).__name__}: {error}"
-                self._emit(log_line("error", "the handle cannot be read", handle=name, detail=detail))
+                known.handle = read_handle(_parameter(name))
+            except ValueError as error:
+                self._emit(log_line("error", "the handle cannot be read", handle=name, detail=str(error)))
         return known.handle
+
+
+def _parameter(name: str) -> str:
+    """The text of a parameter; raises ValueError when it cannot be had."""
+    try:
+        text: str = ssm_handles().get_parameter(Name=name)["Parameter"]["Value"]
+    except connection_errors() as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+    return text
 
 
 def read_handle(text: str) -> Handle:

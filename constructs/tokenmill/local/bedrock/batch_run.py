@@ -20,15 +20,16 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from tokenmill.core.batch_quotas import batch_quota
 from tokenmill.core.errors import TokenmillError
 from tokenmill.local.aws_requests import AwsError
 from tokenmill.local.bedrock.native_bodies import dialect_of
 from tokenmill.local.bedrock.prompt_tokens import plain_request
 from tokenmill.local.clients import split_uri
-from tokenmill.local.model_server.defaults import DEFAULT_CONTEXT_TOKENS
+from tokenmill.local.model_server.defaults import DEFAULT_TIMING
 from tokenmill.local.model_server.requests import RequestError, from_converse
 from tokenmill.local.model_server.responses import Usage, converse_document
-from tokenmill.local.sagemaker.fleet import MODEL_URL
+from tokenmill.local.sagemaker.fleet import MODEL_URL, Launch, LaunchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,16 +40,16 @@ if TYPE_CHECKING:
     from tokenmill.local.bedrock.job_records import Job
     from tokenmill.local.bedrock.routing import Routing
     from tokenmill.local.clients import CloudClients
+    from tokenmill.local.sagemaker.fleet import Fleet
 
-FEWEST_RECORDS = 100
-MOST_RECORDS = 50_000
-MOST_BYTES = 1024**3
 # Records that are answered before any of them is written: results come in another order than records.
 WINDOW = 64
 WORKERS = 16
 ENDINGS = ("Completed", "PartiallyCompleted", "Failed")
 FORM = (
-    'bedrock_batch takes {"errors": {"429": SHARE, "400": SHARE}, "status": "' + '" or "'.join(ENDINGS) + '", '
+    'bedrock_batch takes {"errors": {"429": SHARE, "400": SHARE}, "status": "'
+    + '" or "'.join(ENDINGS)
+    + '", '
     '"message": "WHY"}; each may be left out, and an empty object ends what was set'
 )
 
@@ -143,7 +144,7 @@ class BatchRun:
         control: The control plane, whose jobs run here.
         routing: Finds the model behind an id.
         clients: boto3 clients of the cloud.
-        server: Starts a model's server and returns its address; for a real model behind it.
+        fleet: What runs the model servers, for a real model behind them.
     """
 
     def __init__(
@@ -151,12 +152,12 @@ class BatchRun:
         control: BedrockControl,
         routing: Routing,
         clients: CloudClients,
-        server: Callable[[str], str],
+        fleet: Fleet,
     ) -> None:
         self._control = control
         self._routing = routing
         self._clients = clients
-        self._server = server
+        self._fleet = fleet
         self.faults: dict[Scope, BatchFaults] = {}
         control.invocation_jobs.run = self.run
 
@@ -217,10 +218,19 @@ class BatchRun:
         if job.request.get("modelInvocationType", "InvokeModel") == "Converse":
             return ask
         dialect = dialect_of(route.model, imported=route.imported)
-        return lambda given: {**_counted(answer := ask(dialect.read(given))), **dialect.write(answer, route.model)}
+        return lambda given: {
+            **_counted(answer := ask(dialect.read(given))),
+            **dialect.write(answer, route.model),
+        }
 
     def _through_server(self, model: str) -> Callable[[Params], Params]:
-        url = f"{self._server(model)}/model/{model.replace(':', '%3A')}/converse"
+        key = f"bedrock/{model}"
+        if self._fleet.url(key) is None:
+            try:
+                self._fleet.start(key, Launch(model=model, engine=None, context_tokens=None, copies=1))
+            except LaunchError as error:
+                raise _JobError(str(error)) from error
+        url = f"{self._fleet.url(key)}/model/{model.replace(':', '%3A')}/converse"
         client = httpx.Client(timeout=httpx.Timeout(None, connect=5.0), trust_env=False)
 
         def ask(request: Params) -> Params:
@@ -243,7 +253,7 @@ def _counted(answer: Params) -> Params:
 def _text_engine(model: str) -> Callable[[Params], Params]:
     def ask(request: Params) -> Params:
         chat, _ = from_converse(plain_request(request))
-        pieces, reason = chat.output_pieces(model, DEFAULT_CONTEXT_TOKENS, planned=False)
+        pieces, reason = chat.output_pieces(model, DEFAULT_TIMING.kv_capacity_tokens, planned=False)
         usage = Usage(input_tokens=chat.input_tokens, output_tokens=len(pieces))
         return converse_document("".join(pieces), reason, usage, 0)
 
@@ -270,20 +280,26 @@ def _lines(s3: Any, bucket: str, key: str) -> Iterator[bytes]:
 
 
 def _check_size(job: Job, inputs: list[tuple[str, int]], records: int) -> None:
-    if records < FEWEST_RECORDS:
+    quota = batch_quota(job.request["modelId"].rsplit("/", 1)[-1])
+    if records < quota.minimum_records:
         raise _JobError(
-            f"Batch job {job.arn} contains less records ({records}) than the required minimum of: {FEWEST_RECORDS}"
+            f"Batch job {job.arn} contains less records ({records}) than the required minimum of: "
+            f"{quota.minimum_records}"
         )
-    if records > MOST_RECORDS:
+    if records > quota.records_per_job:
         raise _JobError(
-            f"Batch job {job.arn} contains more records ({records}) than the allowed maximum of: {MOST_RECORDS}"
+            f"Batch job {job.arn} contains more records ({records}) than the allowed maximum of: "
+            f"{quota.records_per_job}"
         )
-    large = [key for key, size in inputs if size > MOST_BYTES]
+    large = [key for key, size in inputs if size > quota.file_bytes]
     if large:
-        raise _JobError(f"input files are over the allowed maximum of {MOST_BYTES} bytes: {', '.join(large)}")
+        told = f"input files are over the allowed maximum of {quota.file_bytes} bytes: {', '.join(large)}"
+        raise _JobError(told)
 
 
-def _result(line: bytes, job: Job, faults: BatchFaults, ask: Callable[[Params], Params]) -> tuple[Params, Params]:
+def _result(
+    line: bytes, job: Job, faults: BatchFaults, ask: Callable[[Params], Params]
+) -> tuple[Params, Params]:
     """Return a record's line of the output and its tokens."""
     result: Params = {}
     try:

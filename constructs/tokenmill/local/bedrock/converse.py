@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tokenmill.local.bedrock.routing import Route
 
     Record = Callable[[Scope, str, float, str, dict[str, str]], None]
-    Burndown = Callable[[str], int]
+    Burndown = Callable[[str], float]
 
 _ECHOED = ("performanceConfig", "serviceTier")
 
@@ -194,7 +194,7 @@ class Call:
         plain = usage["inputTokens"] + write
         quota = plain + output * self.desk.burndown(self.route.model)
         if self._reservation is not None:
-            self.desk.capacity.settle(self._reservation, plain + output if self.route.units else quota)
+            self.desk.capacity.settle(self._reservation, plain + output if self.route.units else round(quota))
             self._reservation = None
         self.tell("Invocations", 1, "Count")
         self.tell("InvocationLatency", self._elapsed(), "Milliseconds")

@@ -159,7 +159,7 @@ class CustomModels:
                     "creationTime": model.created,
                     # Weights of one's own have no base model, and the summary's shape demands one.
                     "baseModelArn": model.base or model.arn,
-                    "baseModelName": (model.base or model.name).rpartition("/")[2],
+                    "baseModelName": (model.base or "imported.weights").rpartition("/")[2].partition(":")[0],
                     "customizationType": model.details.get("customizationType", "IMPORTED"),
                     "ownerAccountId": scope.account,
                     "modelStatus": model.status(now),

@@ -100,9 +100,9 @@ class Guarded:
             return text, False
         self._trace["modelOutput"] = [text]
         self._trace["actionReason"] = "Guardrail blocked." if finding.blocked else "Guardrail masked."
-        return outputs(self._version.config, "OUTPUT", [text], [finding])[0] if finding.blocked else finding.masked(
-            text
-        ), True
+        return outputs(self._version.config, "OUTPUT", [text], [finding])[
+            0
+        ] if finding.blocked else finding.masked(text), True
 
     def trace(self) -> Params | None:
         """Return the call's trace; nothing when it asked for none."""
@@ -141,6 +141,7 @@ class GuardedStream:
         self._text = ""
         self._sent = 0
         self._assessed = 0
+        self._found = False
         self.intervened = False
         self.blocked = False
 
@@ -152,12 +153,7 @@ class GuardedStream:
         """
         self._text += piece
         if self._guarded.asynchronous:
-            if len(self._text) - self._assessed >= WINDOW:
-                self._assessed = len(self._text)
-                if self._guarded.assess_output(self._text).blocked:
-                    return self._block(piece)
-            self._sent = len(self._text)
-            return piece
+            return self._take_at_once(piece)
         if len(self._text) - self._assessed < WINDOW:
             return ""
         self._assessed = len(self._text)
@@ -165,18 +161,27 @@ class GuardedStream:
 
     def finish(self) -> str:
         """Return what is still to be sent at the answer's end."""
-        text, intervened = self._guarded.check_output(self._text)
+        _, intervened = self._guarded.check_output(self._text)
         if self._guarded.asynchronous:
-            finding = self._guarded.assess_output(self._text)
-            return self._block("") if finding.blocked and not self.blocked else ""
+            # It cannot mask: what was to be masked has been sent.
+            return self._block() if self._guarded.assess_output(self._text).blocked else ""
         self.intervened = self.intervened or intervened
         return self._release(len(self._text))
+
+    def _take_at_once(self, piece: str) -> str:
+        if self._found:
+            return self._block()
+        if len(self._text) - self._assessed >= WINDOW:
+            # What is found here stops the pieces after this one, which is on its way already.
+            self._assessed = len(self._text)
+            self._found = self._guarded.assess_output(self._text).blocked
+        return piece
 
     def _release(self, upto: int) -> str:
         """Return the assessed text from what was sent to a place, masked."""
         finding = self._guarded.assess_output(self._text)
         if finding.blocked:
-            return self._block("")
+            return self._block()
         for start, end, _ in finding.masks:
             # What reaches over the place waits, so that it is masked as a whole.
             if start < upto < end:
@@ -189,7 +194,7 @@ class GuardedStream:
         text, self._sent = Finding(masks=shifted).masked(self._text[self._sent : upto]), upto
         return text
 
-    def _block(self, piece: str) -> str:
+    def _block(self) -> str:
         self.blocked = self.intervened = True
         self._guarded.check_output(self._text)
         return self._guarded.blocked_message()

@@ -56,7 +56,8 @@ def _need(body: Params, *names: str) -> None:
     if missing:
         noun = "key" if len(missing) == 1 else "keys"
         raise AwsError(
-            "ValidationException", f"Malformed input request: required {noun} [{', '.join(missing)}] not found"
+            "ValidationException",
+            f"Malformed input request: required {noun} [{', '.join(missing)}] not found",
         )
 
 
@@ -64,7 +65,9 @@ def _blocks(content: Any) -> list[Params]:
     if isinstance(content, str):
         return [{"text": content}]
     if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
-        raise AwsError("ValidationException", "Malformed input request: content must be text or a list of parts")
+        raise AwsError(
+            "ValidationException", "Malformed input request: content must be text or a list of parts"
+        )
     made: list[Params] = []
     for part in content:
         made.append({"text": part["text"]} if isinstance(part.get("text"), str) else dict(part))
@@ -129,7 +132,9 @@ def _write_nova(answer: Params, model: str) -> Params:
 def _read_llama(body: Params) -> Params:
     _need(body, "prompt")
     request: Params = {"messages": [{"role": "user", "content": _blocks(body["prompt"])}]}
-    return request | _config(body, {"max_gen_len": "maxTokens", "temperature": "temperature", "top_p": "topP"})
+    return request | _config(
+        body, {"max_gen_len": "maxTokens", "temperature": "temperature", "top_p": "topP"}
+    )
 
 
 def _write_llama(answer: Params, model: str) -> Params:

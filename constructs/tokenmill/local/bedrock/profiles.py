@@ -211,7 +211,9 @@ def _system_profile(scope: Scope, identity: str) -> Params:
         "inferenceProfileName": identity,
         "inferenceProfileArn": scope.arn("bedrock", f"inference-profile/{identity}"),
         "inferenceProfileId": identity,
-        "models": [{"modelArn": f"arn:aws:bedrock:{region}::foundation-model/{route.model_id}"} for region in regions],
+        "models": [
+            {"modelArn": f"arn:aws:bedrock:{region}::foundation-model/{route.model_id}"} for region in regions
+        ],
         "status": "ACTIVE",
         "type": "SYSTEM_DEFINED",
     }

@@ -240,7 +240,9 @@ def _json(body: bytes) -> Params:
     try:
         document = json.loads(body)
     except ValueError as error:
-        raise AwsError("ValidationException", f"Malformed input request: the body is not JSON ({error})") from error
+        raise AwsError(
+            "ValidationException", f"Malformed input request: the body is not JSON ({error})"
+        ) from error
     if not isinstance(document, dict):
         raise AwsError("ValidationException", "Malformed input request: the body is not a JSON object")
     return document

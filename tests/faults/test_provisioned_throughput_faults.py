@@ -1,0 +1,375 @@
+"""Whatever happens around a deployment: units owned = units declared + units retained.
+
+A CloudFormation written from its documents (tests/support_custom_stack.py) deploys, updates, fails, rolls back,
+cleans up and deletes over the real handler, which speaks HTTP to a model of Bedrock's control plane
+(constructs/tokenmill/local/bedrock). Requests are throttled, fail, and time out before and after the service
+acted; the function dies between any two requests; the same request runs twice, one after the other, at once, and
+long after; waiters are gone; deletes arrive late. What AWS's pages leave open is drawn (`Behaviour`).
+
+What was injected is written to the file that TOKENMILL_PROOF_FIGURES names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import botocore.endpoint
+import botocore.httpsession
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from support_bedrock import REGION, SCOPE, Clock
+from support_custom_stack import Decisions, Function, Killed, Stack
+from tokenmill.local.bedrock import BedrockControl, Behaviour, Fault, UnitQuotas
+from tokenmill.local.bedrock.http import BedrockServer
+from tokenmill_runtime import aws, provisioned_throughput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NIGHTLY = bool(os.environ.get("TOKENMILL_NIGHTLY"))
+EXAMPLES = int(os.environ.get("EX") or (10_000 if NIGHTLY else 500))
+TYPE = "Custom::TokenmillProvisionedThroughput"
+MODELS = ("amazon.nova-lite-v1:0:24k", "amazon.nova-micro-v1:0:24k")
+RETAINED = "tokenmill:retained"
+OWNER = "tokenmill:resource"
+OPERATIONS = (
+    None,
+    "CreateProvisionedModelThroughput",
+    "DeleteProvisionedModelThroughput",
+    "GetProvisionedModelThroughput",
+    "ListProvisionedModelThroughputs",
+    "TagResource",
+    "ListTagsForResource",
+)
+
+BEHAVIOURS = st.builds(
+    Behaviour,
+    creating_seconds=st.sampled_from([0.0, 60.0, 300.0]),
+    get_lag_seconds=st.sampled_from([0.0, 5.0, 45.0]),
+    list_lag_seconds=st.sampled_from([0.0, 5.0, 45.0]),
+    token_seconds=st.sampled_from([8 * 3600.0, 600.0]),
+    token_after_delete=st.sampled_from(["ignored", "anew"]),
+    token_mismatch=st.sampled_from(["ignored", "refused"]),
+    taken_name=st.sampled_from(["ValidationException", "ConflictException"]),
+    held_name_seconds=st.sampled_from([0.0, 90.0]),
+)
+RESOURCES = st.fixed_dictionaries(
+    {
+        "ModelUnits": st.sampled_from(["1", "2", "3"]),
+        "ModelId": st.sampled_from(MODELS),
+        "Replacement": st.sampled_from(["MAKE_BEFORE_BREAK", "BREAK_BEFORE_MAKE", "REFUSE"]),
+        "Protected": st.sampled_from(["false", "false", "false", "true"]),
+    }
+)
+TROUBLES = ("another resource fails", "no capacity", "a quota of 0", "a quota of 3")
+# Bytes, because lists are short more often than not; they shrink to zeros, which are the first choices.
+DRAWN = st.binary(min_size=24, max_size=24).map(lambda drawn: Decisions(list(drawn)))
+
+
+class Bedrock:
+    """The server of all examples, and the example that runs."""
+
+    server: BedrockServer
+    running: Cloud | None = None
+    totals: Counter[str] = Counter()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def served() -> Iterator[None]:
+    """Serve Bedrock, count every request that the function makes, and let no client wait in earnest."""
+    control = BedrockControl()
+    send = botocore.httpsession.URLLib3Session.send
+
+    def sent(session: Any, request: Any) -> Any:
+        if Bedrock.running is not None:
+            Bedrock.running.before_request()
+        answer = send(session, request)
+        if Bedrock.running is not None:
+            Bedrock.running.after_request()
+        return answer
+
+    with BedrockServer(control) as server, pytest.MonkeyPatch.context() as patch:
+        Bedrock.server = server
+        for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_BEDROCK"):
+            patch.setenv(name, server.url)
+        patch.setenv("AWS_ACCESS_KEY_ID", SCOPE.account)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_DEFAULT_REGION", REGION)
+        patch.setenv("AWS_REGION", REGION)
+        patch.delenv("AWS_PROFILE", raising=False)
+        patch.setattr(botocore.httpsession.URLLib3Session, "send", sent)
+        patch.setattr(botocore.endpoint, "time", _Sleepless)
+        yield
+    figures = os.environ.get("TOKENMILL_PROOF_FIGURES")
+    if figures:
+        Path(figures).write_text(json.dumps(dict(sorted(Bedrock.totals.items())), indent=1) + "\n")
+
+
+class _Sleepless:
+    """Time as botocore's retries see it: they wait on the example's clock."""
+
+    @staticmethod
+    def sleep(seconds: float) -> None:
+        if Bedrock.running is not None:
+            Bedrock.running.clock.pass_(seconds)
+
+
+def forget_clients() -> None:
+    """Clients keep a quota of retries, which one example must not take from the next."""
+    for cached in vars(aws).values():
+        if hasattr(cached, "cache_clear"):
+            cached.cache_clear()
+
+
+class Cloud(RuleBasedStateMachine):
+    """A stack with one or two resources, and everything that happens to it."""
+
+    @initialize(behaviour=BEHAVIOURS)
+    def begin(self, behaviour: Behaviour) -> None:
+        forget_clients()
+        self.clock = Clock()
+        self.control = BedrockControl(
+            clock=self.clock, behaviour=behaviour, quotas=UnitQuotas(base=100, custom=100)
+        )
+        Bedrock.server.control = self.control
+        self.function = Function(provisioned_throughput.on_event, provisioned_throughput.is_complete)
+        self.function.pass_time = self.clock.pass_
+        self.stack = Stack("chat", self.function, TYPE)
+        self.stack.clear_the_way = self.clear_the_way
+        self.steps: Iterator[None] | None = None
+        self.kills: list[tuple[int, bool]] = []
+        self.meanwhile: list[int] = []
+        self.may_retain = False
+        self.dying = False
+        Bedrock.running = self
+
+    def teardown(self) -> None:
+        if Bedrock.running is not self:
+            return
+        try:
+            self.calm()
+            self.finish()
+            self.check()
+            while self.stack.exists:
+                self.steps = self.stack.delete(Decisions())
+                self.finish()
+            self.check()
+        finally:
+            Bedrock.running = None
+        totals = Bedrock.totals
+        totals.update(self.function.injected)
+        totals["examples"] += 1
+        for (kind, operation), count in self.control.faults.met.items():
+            totals[f"{kind} {operation}"] += count
+
+    # What happens.
+
+    @precondition(lambda self: self.steps is None)
+    @rule(
+        units=RESOURCES,
+        spare=st.one_of(st.none(), st.none(), RESOURCES),
+        trouble=st.sampled_from([*TROUBLES, "", "", ""]),
+        decide=DRAWN,
+    )
+    def deploy(
+        self, units: dict[str, str], spare: dict[str, str] | None, trouble: str, decide: Decisions
+    ) -> None:
+        if trouble:
+            self.function.injected[trouble] += 1
+        if trouble == "no capacity":
+            self.control.provisioned.without_capacity = {units["ModelId"]}
+        elif trouble in ("a quota of 0", "a quota of 3"):
+            self.control.quotas.base = int(trouble[-1])
+        template = {"Units": self.properties("chat-units", units)}
+        if spare is not None:
+            template["Spare"] = self.properties("chat-spare", spare)
+        if any(properties["Protected"] == "true" for properties in template.values()):
+            self.may_retain = True
+        self.steps = self.stack.deploy(template, decide, trouble == "another resource fails")
+
+    @precondition(lambda self: self.steps is None and self.stack.exists)
+    @rule(decide=DRAWN)
+    def delete_stack(self, decide: Decisions) -> None:
+        self.steps = self.stack.delete(decide)
+
+    @precondition(lambda self: self.steps is not None)
+    @rule(count=st.integers(1, 8))
+    def go_on(self, count: int) -> None:
+        for _ in range(count):
+            self.step()
+
+    @precondition(lambda self: self.steps is not None)
+    @rule()
+    def go_on_to_the_end(self) -> None:
+        self.finish()
+
+    @precondition(lambda self: self.steps is not None)
+    @rule(after=st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=1, max_size=2))
+    def kill(self, after: list[tuple[int, bool]]) -> None:
+        """The function dies at its n-th request from now, before or after the service got it."""
+        self.kills = list(after)
+
+    @precondition(lambda self: self.steps is not None)
+    @rule(after=st.integers(0, 10))
+    def run_twice_at_once(self, after: int) -> None:
+        self.meanwhile = [after]
+
+    @precondition(lambda self: self.steps is not None)
+    @rule(
+        kind=st.sampled_from(["throttled", "failed", "failed_after", "dropped", "lost"]),
+        operation=st.sampled_from(OPERATIONS),
+        times=st.sampled_from([1, 1, 2, 5, 12]),
+        after=st.integers(0, 4),
+    )
+    def fault(self, kind: Any, operation: str | None, times: int, after: int) -> None:
+        self.control.faults.add(Fault(kind=kind, operation=operation, times=times, after=after))
+
+    @precondition(lambda self: self.steps is None)
+    @rule()
+    def obstacles_end(self) -> None:
+        self.clear_the_way()
+
+    @rule(seconds=st.sampled_from([30.0, 700.0, 40_000.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.pass_(seconds)
+
+    @precondition(lambda self: self.steps is None and self.stack.late)
+    @rule()
+    def late_delete_arrives(self) -> None:
+        self.steps = self.arrive()
+
+    @precondition(lambda self: self.steps is None and self.stack.sent)
+    @rule(back=st.integers(1, 8))
+    def request_arrives_again(self, back: int) -> None:
+        """A request is delivered long after its end: the waiter's execution has its name already."""
+        event = self.stack.sent[-min(back, len(self.stack.sent))]
+        self.function.injected["request delivered again later"] += 1
+        with contextlib.suppress(Exception, Killed):
+            begun = self.function.begin(event)
+            if event["RequestType"] == "Delete":
+                self.function.step({**event, **begun})
+
+    # What must hold.
+
+    @invariant()
+    def nothing_undeclared(self) -> None:
+        if Bedrock.running is self and self.quiet:
+            self.check()
+
+    @property
+    def quiet(self) -> bool:
+        return self.steps is None and not self.stack.late and self.stack.status != "DELETE_FAILED"
+
+    def check(self) -> None:
+        """Units owned = units declared + units retained, resource by resource."""
+        owned = self.control.provisioned.owned(SCOPE)
+        retained = [model for model in owned if RETAINED in model.tags]
+        declared = {
+            resource.physical_id: (resource.properties["ModelId"], int(resource.properties["ModelUnits"]))
+            for resource in self.stack.resources.values()
+        }
+        serving: dict[str, list[Any]] = {id: [] for id in declared}
+        for model in owned:
+            if model not in retained:
+                serving.setdefault(model.tags.get(OWNER, f"nobody ({model.name})"), []).append(model)
+        seen = {
+            id: [
+                (model.model.rpartition("/")[2], model.units, model.status(self.clock())) for model in models
+            ]
+            for id, models in serving.items()
+        }
+        for id, models in seen.items():
+            assert id in declared, f"undeclared: {id} has {models}; declared are {declared}"
+            assert {model for model, _, _ in models} == {declared[id][0]}, f"{id}: {models} != {declared[id]}"
+            assert sum(units for _, units, _ in models) == declared[id][1], f"{id}: {models}"
+            assert all(status != "Failed" for _, _, status in models), f"{id}: {models}"
+        assert self.may_retain or not retained, f"retained for no reason: {[m.name for m in retained]}"
+        Bedrock.totals["checks of a settled account"] += 1
+
+    # Time, requests, and their ends.
+
+    @staticmethod
+    def properties(name: str, drawn: dict[str, str]) -> dict[str, str]:
+        return {"Name": name, "Commitment": "NONE", "HourlyUsd": "10", **drawn}
+
+    def step(self) -> None:
+        if self.steps is not None and next(self.steps, self) is self:
+            self.steps = None
+
+    def arrive(self) -> Iterator[None]:
+        while self.stack.late:
+            event = self.stack.late.pop(0)
+            for _ in range(3):
+                outcome = yield from self.stack.deliver(event)
+                if outcome.ok:
+                    break
+
+    def calm(self) -> None:
+        """Nothing goes wrong any more."""
+        self.kills, self.meanwhile = [], []
+        self.control.faults.clear()
+        self.clear_the_way()
+
+    def clear_the_way(self) -> None:
+        """What an operator does before continuing a rollback."""
+        self.control.provisioned.without_capacity = set()
+        self.control.quotas.base = 100
+        self.clock.pass_(600.0)
+
+    def finish(self) -> None:
+        for _ in range(5_000):
+            if self.steps is None and not self.stack.late:
+                return
+            if self.steps is None:
+                self.steps = self.arrive()
+            self.step()
+        raise AssertionError("the operation does not end")
+
+    def before_request(self) -> None:
+        frame = self.function.frames[-1]
+        Bedrock.totals["requests"] += 1
+        if frame.dead:
+            raise Killed
+        if self.meanwhile:
+            self.meanwhile[0] -= 1
+            if self.meanwhile[0] < 0:
+                self.meanwhile.pop(0)
+                self.function.again_meanwhile()
+        self.dying = False
+        if self.kills:
+            count, after = self.kills.pop(0)
+            if count > 0:
+                self.kills.insert(0, (count - 1, after))
+            elif after:
+                self.dying = True
+            else:
+                self.die("killed before the service acted")
+
+    def after_request(self) -> None:
+        if self.dying:
+            self.dying = False
+            self.die("killed after the service acted")
+
+    def die(self, how: str) -> None:
+        self.function.injected[how] += 1
+        self.function.frames[-1].dead = True
+        raise Killed
+
+
+NORMAL = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)
+
+TestProvisionedThroughput = Cloud.TestCase
+TestProvisionedThroughput.settings = NORMAL

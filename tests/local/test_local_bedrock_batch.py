@@ -1,0 +1,175 @@
+"""Batch inference in a running cloud: jobs whose records are really answered, from S3 to S3."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+from support_local import ACCOUNT, REGION, ROLE, client
+from support_local_workflows import get, new_bucket, put
+from tokenmill.local.processes import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tokenmill.local.cloud_process import CloudProcess
+
+MODEL = "amazon.nova-lite-v1:0"
+ENDED = ("Completed", "PartiallyCompleted", "Failed", "Stopped", "Expired")
+SECONDS = 60.0
+
+
+def record(number: int, text: str = "Hello", **more: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": [{"text": f"{text} {number}"}]}]
+    config = {"inferenceConfig": {"maxTokens": 5}}
+    return {"recordId": f"{number:011}", "modelInput": {"messages": messages, **config, **more}}
+
+
+def lines(records: list[Any]) -> bytes:
+    return b"".join((json.dumps(entry) if not isinstance(entry, str) else entry).encode() + b"\n" for entry in records)
+
+
+def start(cloud: CloudProcess, bucket: str, *, source: str = "in/part.jsonl", **more: Any) -> str:
+    made = client(cloud.endpoint, "bedrock").create_model_invocation_job(
+        jobName=f"job-{uuid4().hex[:8]}",
+        roleArn=ROLE,
+        modelId=MODEL,
+        inputDataConfig={"s3InputDataConfig": {"s3Uri": f"s3://{bucket}/{source}", "s3InputFormat": "JSONL"}},
+        outputDataConfig={"s3OutputDataConfig": {"s3Uri": f"s3://{bucket}/out/"}},
+        **{"modelInvocationType": "Converse", **more},
+    )
+    return str(made["jobArn"])
+
+
+def ended(cloud: CloudProcess, arn: str, seconds: float = SECONDS) -> dict[str, Any]:
+    bedrock = client(cloud.endpoint, "bedrock")
+
+    def over() -> bool:
+        return bedrock.get_model_invocation_job(jobIdentifier=arn)["status"] in ENDED
+
+    assert wait_until(over, seconds)
+    return dict(bedrock.get_model_invocation_job(jobIdentifier=arn))
+
+
+def results(cloud: CloudProcess, bucket: str, arn: str, name: str = "part.jsonl") -> list[Any]:
+    key = f"out/{arn.rsplit('/', 1)[-1]}/{name}.out"
+    body = client(cloud.endpoint, "s3").get_object(Bucket=bucket, Key=key)["Body"]
+    return [json.loads(line) for line in body.iter_lines()]
+
+
+@pytest.fixture
+def no_faults(cloud: CloudProcess) -> Iterator[None]:
+    yield
+    cloud.admin("faults", {"account": ACCOUNT, "region": REGION, "bedrock_batch": {}})
+
+
+def test_every_record_is_answered_and_a_bad_one_has_its_error(cloud: CloudProcess) -> None:
+    """Answers are Converse's, in another order; a record without messages is an error and counts as one."""
+    bucket = new_bucket(cloud)
+    records: list[Any] = [record(number) for number in range(120)]
+    put(cloud, bucket, "in/part.jsonl", lines([*records, {"recordId": "X", "modelInput": {}}, "not json"]))
+    job = ended(cloud, arn := start(cloud, bucket))
+    assert job["status"] == "Completed"
+    assert (job["totalRecordCount"], job["successRecordCount"], job["errorRecordCount"]) == (122, 120, 2)
+    found = results(cloud, bucket, arn)
+    good = {entry["recordId"]: entry for entry in found if "error" not in entry}
+    assert set(good) == {entry["recordId"] for entry in records}
+    assert [entry["recordId"] for entry in found[:120]] != [entry["recordId"] for entry in records]
+    answer = good["00000000007"]["modelOutput"]
+    assert good["00000000007"]["modelInput"] == records[7]["modelInput"]
+    assert answer["usage"]["outputTokens"] == 5
+    assert answer["output"]["message"]["content"][0]["text"].startswith('You asked "')
+    assert {entry["error"]["errorCode"] for entry in found if "error" in entry} == {400}
+    manifest = get(cloud, bucket, f"out/{arn.rsplit('/', 1)[-1]}/manifest.json.out")
+    assert manifest["processedRecordCount"] == 122
+    assert manifest["outputTokenCount"] == 600
+    assert manifest["inputTokenCount"] == sum(e["modelOutput"]["usage"]["inputTokens"] for e in good.values())
+
+
+def test_invoke_model_jobs_take_the_providers_bodies(cloud: CloudProcess) -> None:
+    """Without a type a job's records are InvokeModel's: Claude's in, Claude's out."""
+    bucket, version = new_bucket(cloud), "bedrock-2023-05-31"
+    given = {"anthropic_version": version, "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
+    records = [{"recordId": f"{number:011}", "modelInput": given} for number in range(100)]
+    put(cloud, bucket, "in/part.jsonl", lines(records))
+    model = "anthropic.claude-3-haiku-20240307-v1:0"
+    job = ended(cloud, arn := start(cloud, bucket, modelInvocationType="InvokeModel", modelId=model))
+    assert job["status"] == "Completed"
+    answer = results(cloud, bucket, arn)[0]["modelOutput"]
+    assert answer["usage"]["output_tokens"] == 5
+    assert set(answer) == {"id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "usage"}
+
+
+def test_a_folder_of_files_is_one_job(cloud: CloudProcess) -> None:
+    """Every .jsonl file under a folder is answered into a file of its own name."""
+    bucket = new_bucket(cloud)
+    for part in range(2):
+        put(cloud, bucket, f"in/p{part}.jsonl", lines([record(number) for number in range(60)]))
+    job = ended(cloud, arn := start(cloud, bucket, source="in/"))
+    assert (job["status"], job["totalRecordCount"]) == ("Completed", 120)
+    assert len(results(cloud, bucket, arn, "p0.jsonl")) == len(results(cloud, bucket, arn, "p1.jsonl")) == 60
+
+
+def test_a_job_of_too_few_records_fails_with_the_numbers(cloud: CloudProcess) -> None:
+    """The minimum of a job is the service's."""
+    bucket = new_bucket(cloud)
+    put(cloud, bucket, "in/part.jsonl", lines([record(1)]))
+    job = ended(cloud, start(cloud, bucket))
+    assert job["status"] == "Failed"
+    assert "contains less records (1) than the required minimum of: 100" in job["message"]
+    assert ended(cloud, start(cloud, bucket, source="nowhere/"))["message"].startswith("there is no .jsonl file")
+
+
+@pytest.mark.usefixtures("no_faults")
+def test_errors_that_are_asked_for_meet_a_share_of_the_records(cloud: CloudProcess) -> None:
+    """Shares are kept roughly, another job draws again, and the ending is the one asked for."""
+    bucket = new_bucket(cloud)
+    put(cloud, bucket, "in/part.jsonl", lines([record(number) for number in range(400)]))
+    wanted = {"errors": {"429": 0.2, "400": 0.05}, "status": "PartiallyCompleted", "message": "the cloud says so"}
+    cloud.admin("faults", {"account": ACCOUNT, "region": REGION, "bedrock_batch": wanted})
+    first, second = start(cloud, bucket), start(cloud, bucket)
+    job = ended(cloud, first)
+    ended(cloud, second)
+    assert (job["status"], job["message"]) == ("PartiallyCompleted", "the cloud says so")
+    codes = [entry["error"]["errorCode"] for entry in results(cloud, bucket, first) if "error" in entry]
+    assert 50 < codes.count(429) < 110
+    assert 5 < codes.count(400) < 40
+    failed = [{e["recordId"] for e in results(cloud, bucket, arn) if "error" in e} for arn in (first, second)]
+    assert failed[0] != failed[1]
+
+
+def test_states_are_events_of_the_default_bus(cloud: CloudProcess) -> None:
+    """A rule of the job's name gets one event a status, with the members of the documented sample."""
+    bucket, name = new_bucket(cloud), f"events-{uuid4().hex[:8]}"
+    sqs, events = client(cloud.endpoint, "sqs"), client(cloud.endpoint, "events")
+    queue = sqs.create_queue(QueueName=name)["QueueUrl"]
+    pattern = {"source": ["aws.bedrock"], "detail": {"batchJobName": [{"prefix": name}], "status": ["Completed"]}}
+    events.put_rule(Name=name, EventPattern=json.dumps(pattern))
+    events.put_targets(Rule=name, Targets=[{"Id": "q", "Arn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"}])
+    put(cloud, bucket, "in/part.jsonl", lines([record(number) for number in range(100)]))
+    arn = start(cloud, bucket, jobName=f"{name}-1")
+    received: list[Any] = []
+
+    def got() -> bool:
+        received.extend(sqs.receive_message(QueueUrl=queue).get("Messages", []))
+        return bool(received)
+
+    assert wait_until(got, SECONDS)
+    event = json.loads(received[0]["Body"])
+    assert event["detail-type"] == "Batch Inference Job State Change"
+    assert event["resources"] == [arn]
+    assert set(event["detail"]) >= {"accountId", "batchJobName", "batchJobArn", "batchModelId", "status"}
+
+
+def test_fifty_thousand_records_take_seconds(cloud: CloudProcess) -> None:
+    """The largest job of the default quota is answered in seconds."""
+    bucket = new_bucket(cloud)
+    put(cloud, bucket, "in/part.jsonl", lines([record(number, "word " * 20) for number in range(50_000)]))
+    began = time.monotonic()
+    job = ended(cloud, start(cloud, bucket), seconds=120)
+    assert (job["status"], job["successRecordCount"]) == ("Completed", 50_000)
+    assert time.monotonic() - began < 90
