@@ -10,10 +10,10 @@ STACK ?= chat
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup tools up down test nightly check format lint bench docs snapshot lock clean
+.PHONY: help setup tools up down test nightly test-nightly check format lint bench docs snapshot lock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
 
 setup: tools .venv/.ready .venv-checkov/.ready node_modules/.ready ## prepare .venv, .venv-checkov and node_modules from the lock files
 
@@ -53,6 +53,8 @@ test: setup ## run every test, with style, types and coverage
 
 nightly: setup ## run every test, and those that take an hour or a gigabyte
 	TOKENMILL_NIGHTLY=1 $(BIN)/python -m pytest $(ARGS)
+
+test-nightly: nightly ## the same as nightly
 
 check: setup ## style and types only, for the edit loop
 	$(BIN)/ruff check .

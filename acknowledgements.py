@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from constructs import IConstruct
 
     from tokenmill.security import RuntimeFunction
-    from tokenmill_stacks import ChatStack
+    from tokenmill_stacks import BatchStack, ChatStack
 
 
 def acknowledge_findings(stack: ChatStack) -> None:
@@ -48,6 +48,79 @@ def acknowledge_findings(stack: ChatStack) -> None:
     _dead_letters(stack)
     _amazon_keys(stack)
     _data(stack)
+
+
+def acknowledge_batch(stack: BatchStack) -> None:
+    """Acknowledge what remains in a batch stack.
+
+    Args:
+        stack: The stack.
+    """
+    for child in stack.node.find_all():
+        kind = getattr(child, "cfn_resource_type", "")
+        for name, also, reason in BATCH_ANSWERS.get(kind, ()):
+            if name:
+                _in_packs(child, name, also=also, reason=reason)
+            else:
+                acknowledge(child, *also, reason=reason)
+
+
+# By type: a rule that the three packs share, rules besides it, and what to tell of them.
+BATCH_ANSWERS: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
+    "AWS::IAM::Policy": (
+        ("IAMNoInlinePolicy", (), "The policy belongs to this one role and is deleted with it."),
+    ),
+    "AWS::Lambda::Function": (
+        (
+            "LambdaInsideVPC",
+            ("CKV_AWS_117",),
+            "The function calls AWS services only, by TLS and its own role.",
+        ),
+        (
+            "",
+            (
+                "NIST.800.53.R5-LambdaConcurrency",
+                "HIPAA.Security-LambdaConcurrency",
+                "CKV_AWS_115",
+                "NIST.800.53.R5-LambdaDLQ",
+                "HIPAA.Security-LambdaDLQ",
+                "Serverless-LambdaDLQ",
+                "CKV_AWS_116",
+            ),
+            "The state machine bounds how often it runs, waits for its answers and looks again where an "
+            "event got lost.",
+        ),
+        (
+            "",
+            ("Serverless-LambdaLatestVersion", "CKV_AWS_173"),
+            "The runtime is supported and tested with this release, and the variables hold no secret.",
+        ),
+    ),
+    "AWS::Logs::LogGroup": (
+        (
+            "CloudWatchLogGroupEncrypted",
+            ("CKV_AWS_158",),
+            "CloudWatch Logs encrypts with a key of its own, and no prompt and no answer is logged.",
+        ),
+    ),
+    "AWS::S3::Bucket": (
+        ("S3BucketLoggingEnabled", ("CKV_AWS_18",), "Inputs and outputs are read by who may start a run."),
+        ("S3BucketReplicationEnabled", ("CKV_AWS_144",), "What is lost is made again by another run."),
+        (
+            "S3BucketVersioningEnabled",
+            ("CKV_AWS_21",),
+            "A run refuses an input that changes while it is read.",
+        ),
+        (
+            "S3DefaultEncryptionKMS",
+            ("CKV_AWS_145",),
+            "Amazon S3 encrypts every object with a key of its own.",
+        ),
+    ),
+    "AWS::Events::Rule": (
+        ("", ("Serverless-EventBusDLQ",), "The state machine looks for what a lost event would have told."),
+    ),
+}
 
 
 def _functions(stack: ChatStack) -> list[RuntimeFunction]:

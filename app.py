@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
-from acknowledgements import acknowledge_findings
+from acknowledgements import acknowledge_batch, acknowledge_findings
 
 from tokenmill.core.batch_plan import read_batch_plan
 from tokenmill.core.errors import TokenmillError
@@ -34,6 +34,8 @@ def build(app: cdk.App) -> None:
     """
     context = app.node.get_all_context()
     sections, batch = load_settings(SETTINGS, context=context), load_batch(SETTINGS, context=context)
+    if "chat" not in sections and batch is None:
+        raise TokenmillError(f"{SETTINGS} has no section [chat] or [batch]; it has {', '.join(sections)}")
     if "chat" in sections:
         add_chat(app, sections["chat"])
     if batch is not None:
@@ -64,7 +66,9 @@ def add_batch(app: cdk.App, settings: BatchSettings) -> None:
         settings: The section.
     """
     env = cdk.Environment(account=os.environ.get("CDK_DEFAULT_ACCOUNT"), region=settings.region)
-    BatchStack(app, "tokenmill-batch", settings=settings, plan=read_batch_plan(settings), env=env)
+    plan = read_batch_plan(settings)
+    stack = BatchStack(app, "tokenmill-batch", settings=settings, plan=plan, env=env)
+    acknowledge_batch(stack)
 
 
 def main() -> None:

@@ -34,13 +34,11 @@ SETTINGS: dict[str, Any] = {
     "part_tokens": 1_000_000,
     "part_bytes": 1_000_000,
     "job_hours": 24,
-    "deadline_hours": None,
     "retries": 1,
     "tolerated_failure_percent": 10.0,
-    "output_key": None,
     "prices": {
-        "batch": {"input": 0.5, "output": 2.0, "cache_read": None, "cache_write": None},
-        "standard": {"input": 1.0, "output": 4.0, "cache_read": None, "cache_write": None},
+        "batch": {"input": 0.5, "output": 2.0},
+        "standard": {"input": 1.0, "output": 4.0},
     },
     "price_note": "prices of the test",
 }
@@ -152,16 +150,19 @@ def event_of(job: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 def running_inference(
-    monkeypatch: pytest.MonkeyPatch, settings: Mapping[str, Any] | None = None
+    monkeypatch: pytest.MonkeyPatch, settings: Mapping[str, Any] | None = None, *, whole: bool = False
 ) -> Iterator[FakeBatchInference]:
-    """A cloud that boto3 and the function find in the environment, for a fixture to yield from."""
+    """A cloud that boto3 and the function find in the environment, for a fixture to yield from.
+
+    `settings` change the usual ones, or are the whole of them as a template has them.
+    """
     clients = (
         aws_clients.s3,
         aws_clients.bedrock,
         aws_clients.bedrock_runtime,
         aws_clients.step_functions,
     )
-    document = json.dumps({**SETTINGS, **(settings or {})})
+    document = json.dumps({**({} if whole else SETTINGS), **(settings or {})})
     yield from serving(monkeypatch, FakeBatchInference(), {"TOKENMILL_BATCH_INFERENCE": document}, clients)
 
 

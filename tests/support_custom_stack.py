@@ -236,14 +236,15 @@ class Stack:
     ) -> Iterator[None]:
         """Update a resource to what it was, as often as it takes ("Continue rolling back an update")."""
         failed_properties = self.sent_properties(logical)
-        # No page says whether a new id in the answer FAILED counts, nor which id this Update carries.
+        # No page says what becomes of a new id: aws-cdk's issue 17040 and pull request 29581 saw nothing but the
+        # Delete of the new one; where the id stayed, or was not heard of, there is an Update back.
         known = outcome.physical_id if outcome.answered and outcome.physical_id else was.physical_id
-        carried = self.decide.one_of(known, was.physical_id) if not outcome.ok else known
-        replaced = outcome.ok and known != was.physical_id
-        if replaced and self.decide.one_of(False, True):
+        if known != was.physical_id and self.decide.one_of(False, True):
+            self.function.injected["rollback of a replacement by its delete alone"] += 1
             self.resources[logical] = was
             clean.append((logical, known, failed_properties))
             return
+        carried = known if outcome.ok else self.decide.one_of(known, was.physical_id)
         attempts = 0
         while True:
             again = yield from self._ask(

@@ -55,7 +55,7 @@ class Everything(cdk.Stack):
         )
         units.add_schedule("OfficeHours", OfficeHours(start="08:00", end="18:00"), units=2)
         capacity = UnitCapacity(input_tokens_per_minute=100_000, output_tokens_per_minute=20_000)
-        units.scale_on_tokens(capacity=capacity, floor=0, ceiling=3, daily_usd=2000)
+        units.scale_on_tokens(capacity=capacity, floor=1, ceiling=3, daily_usd=2000)
         InvocationLogging(self, "Logging", stream=LogStream())
         TokenQuota(self, "Quota", models=[self.profile], tokens_per_minute=1_000_000)
 
@@ -100,20 +100,22 @@ class Everything(cdk.Stack):
         )
         from tokenmill.security.bucket import private_bucket
 
-        bucket = private_bucket(self, "Data")
         BatchInference(self, "Batch", model=MODEL)
-        artifact = ModelArtifact(self, "Model")
-        weights = ModelSource.s3(bucket, "weights")
-        ModelImport(self, "Import", artifact=artifact, source=ImportSource.weights(weights))
+        # What pins a version stands in another stack than the job that makes it.
+        jobs = cdk.Stack(cdk.App.of(self), "jobs", env=cdk.Environment(account=ACCOUNT, region=REGION))
+        bucket = private_bucket(jobs, "Data", reason_without_access_log="Nobody deploys it.")
+        weights = ImportSource.weights(ModelSource.s3(bucket, "weights/"))
+        ModelImport(jobs, "Import", artifact=ModelArtifact(jobs, "Imported"), source=weights)
+        tuned = ModelArtifact(jobs, "Tuned")
         ModelCustomization(
-            self,
+            jobs,
             "Distillation",
-            artifact=artifact,
+            artifact=tuned,
             base_model=MODEL,
             recipe=Distillation(teacher="amazon.nova-pro-v1:0"),
             data=TrainingData(bucket=bucket, training="train.jsonl"),
         )
-        ModelDeployment(self, "Deployment", model=artifact.version("1"))
+        ModelDeployment(self, "Deployment", model=tuned.version("1"))
 
 
 app = cdk.App(analytics_reporting=False)

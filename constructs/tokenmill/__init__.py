@@ -11,6 +11,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tokenmill.batch import AsyncFanOut as AsyncFanOut
     from tokenmill.batch import BatchTransform as BatchTransform
+    from tokenmill.bedrock import BedrockOptions as BedrockOptions
+    from tokenmill.bedrock import Guardrail as Guardrail
+    from tokenmill.bedrock import GuardrailPolicies as GuardrailPolicies
+    from tokenmill.bedrock import InferenceProfile as InferenceProfile
+    from tokenmill.bedrock import InvocationLogging as InvocationLogging
+    from tokenmill.bedrock import ManagedPrompt as ManagedPrompt
+    from tokenmill.bedrock import PromptRouter as PromptRouter
+    from tokenmill.bedrock import TokenQuota as TokenQuota
     from tokenmill.core.engine_options import EngineOptions as EngineOptions
     from tokenmill.core.engine_options import LoraSlots as LoraSlots
     from tokenmill.core.engine_options import SpeculativeDraft as SpeculativeDraft
@@ -27,6 +35,12 @@ if TYPE_CHECKING:
     from tokenmill.core.workload import Parallelism as Parallelism
     from tokenmill.core.workload import Slo as Slo
     from tokenmill.core.workload import Workload as Workload
+    from tokenmill.customization import ImportSource as ImportSource
+    from tokenmill.customization import ImportedModel as ImportedModel
+    from tokenmill.customization import ModelArtifact as ModelArtifact
+    from tokenmill.customization import ModelCustomization as ModelCustomization
+    from tokenmill.customization import ModelDeployment as ModelDeployment
+    from tokenmill.customization import ModelImport as ModelImport
     from tokenmill.endpoints import AsyncEndpoint as AsyncEndpoint
     from tokenmill.endpoints import CompiledModel as CompiledModel
     from tokenmill.endpoints import EndpointHosting as EndpointHosting
@@ -58,6 +72,7 @@ _HOME = {
     "AsyncFanOut": "tokenmill.batch",
     "BacklogScaling": "tokenmill.scaling",
     "BatchTransform": "tokenmill.batch",
+    "BedrockOptions": "tokenmill.bedrock",
     "Capacity": "tokenmill.core.workload",
     "ChatGateway": "tokenmill.gateway",
     "CompiledModel": "tokenmill.endpoints",
@@ -65,12 +80,23 @@ _HOME = {
     "EndpointHosting": "tokenmill.endpoints",
     "EngineOptions": "tokenmill.core.engine_options",
     "Fleet": "tokenmill.endpoints",
+    "Guardrail": "tokenmill.bedrock",
+    "GuardrailPolicies": "tokenmill.bedrock",
     "Heartbeat": "tokenmill.observability",
     "HeartbeatTarget": "tokenmill.observability",
+    "ImportSource": "tokenmill.customization",
+    "ImportedModel": "tokenmill.customization",
+    "InferenceProfile": "tokenmill.bedrock",
     "InstanceType": "tokenmill.core.instances",
+    "InvocationLogging": "tokenmill.bedrock",
     "LlmAdapter": "tokenmill.endpoints",
     "LlmEndpoint": "tokenmill.endpoints",
     "LoraSlots": "tokenmill.core.engine_options",
+    "ManagedPrompt": "tokenmill.bedrock",
+    "ModelArtifact": "tokenmill.customization",
+    "ModelCustomization": "tokenmill.customization",
+    "ModelDeployment": "tokenmill.customization",
+    "ModelImport": "tokenmill.customization",
     "ModelMirror": "tokenmill.endpoints",
     "ModelSource": "tokenmill.endpoints",
     "ModelSpec": "tokenmill.core.model_spec",
@@ -78,12 +104,14 @@ _HOME = {
     "OfficeHours": "tokenmill.scaling",
     "Parallelism": "tokenmill.core.workload",
     "Plan": "tokenmill.core.plan",
+    "PromptRouter": "tokenmill.bedrock",
     "ServedModel": "tokenmill.gateway",
     "Serving": "tokenmill.endpoints",
     "ServingImage": "tokenmill.endpoints",
     "SettingsError": "tokenmill.core.errors",
     "Slo": "tokenmill.core.workload",
     "SpeculativeDraft": "tokenmill.core.engine_options",
+    "TokenQuota": "tokenmill.bedrock",
     "TokenScaling": "tokenmill.scaling",
     "TokenScalingPolicy": "tokenmill.scaling",
     "TokenmillError": "tokenmill.core.errors",
@@ -102,6 +130,7 @@ __all__ = [
     "AsyncFanOut",
     "BacklogScaling",
     "BatchTransform",
+    "BedrockOptions",
     "Capacity",
     "ChatGateway",
     "CompiledModel",
@@ -109,12 +138,23 @@ __all__ = [
     "EndpointHosting",
     "EngineOptions",
     "Fleet",
+    "Guardrail",
+    "GuardrailPolicies",
     "Heartbeat",
     "HeartbeatTarget",
+    "ImportSource",
+    "ImportedModel",
+    "InferenceProfile",
     "InstanceType",
+    "InvocationLogging",
     "LlmAdapter",
     "LlmEndpoint",
     "LoraSlots",
+    "ManagedPrompt",
+    "ModelArtifact",
+    "ModelCustomization",
+    "ModelDeployment",
+    "ModelImport",
     "ModelMirror",
     "ModelSource",
     "ModelSpec",
@@ -122,12 +162,14 @@ __all__ = [
     "OfficeHours",
     "Parallelism",
     "Plan",
+    "PromptRouter",
     "ServedModel",
     "Serving",
     "ServingImage",
     "SettingsError",
     "Slo",
     "SpeculativeDraft",
+    "TokenQuota",
     "TokenScaling",
     "TokenScalingPolicy",
     "TokenmillError",

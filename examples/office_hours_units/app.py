@@ -48,6 +48,7 @@ class OfficeHoursUnits(cdk.Stack):
         keys = ApiKeyTable(self, "Keys")
         gateway = ChatGateway(self, "Gateway", models=[served], api_keys=keys)
         cdk.CfnOutput(self, "BaseUrl", value=gateway.base_url)
+        cdk.CfnOutput(self, "ApiKeyTable", value=keys.table.table_name)
         cdk.CfnOutput(self, "Handle", value=units.handle_name)
 
 

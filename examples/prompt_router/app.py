@@ -28,12 +28,13 @@ WORK = TokenWorkCoefficients(
 class RoutedChat(cdk.Stack):
     """One gateway with two models: `auto` is routed, `nova-pro` is the large model under a tagged profile."""
 
-    def __init__(self, scope: Construct, id: str, **options: object) -> None:
-        super().__init__(scope, id, **options)
+    def __init__(self, scope: Construct, id: str) -> None:
+        super().__init__(scope, id)
         # The small model answers unless the large one is expected to be more than ten percent better.
         router = PromptRouter(self, "Router", models=[SMALL, LARGE], fallback=SMALL, quality_difference=10)
         profile = InferenceProfile(self, "Profile", model=LARGE, tags={"team": "chat"})
         InvocationLogging(self, "Calls", stream=LogStream(retention_days=30))
+        keys = ApiKeyTable(self, "Keys")
         gateway = ChatGateway(
             self,
             "Gateway",
@@ -41,16 +42,17 @@ class RoutedChat(cdk.Stack):
                 ServedModel.on_bedrock(router, name="auto", limits=LIMITS, token_work=WORK),
                 ServedModel.on_bedrock(profile, name="nova-pro", limits=LIMITS, token_work=WORK),
             ],
-            api_keys=ApiKeyTable(self, "Keys"),
+            api_keys=keys,
             conversations=ConversationTable(self, "Conversations", time_to_live=cdk.Duration.days(30)),
             limits=GatewayLimits(requests_per_second=20, burst=40),
         )
         cdk.CfnOutput(self, "BaseUrl", value=gateway.base_url)
+        cdk.CfnOutput(self, "ApiKeyTable", value=keys.table_name)
         cdk.CfnOutput(self, "RouterArn", value=router.arn)
 
 
 app = cdk.App()
-stack = RoutedChat(app, "prompt-router", env=cdk.Environment(region="us-east-1"))
+stack = RoutedChat(app, "prompt-router")
 acknowledge_from(stack, HERE.parent / "acknowledgements.toml")
 register_packs(app, packs=app.node.try_get_context("tokenmill:packs") or [])
 app.synth()

@@ -85,7 +85,7 @@ def _lines(run: BatchRun, settings: Settings, round_number: int, name: str) -> I
         # What stands beside no summary of this execution has been sent again, or is another execution's.
         summary = read_summary(run, settings, part, round_number)
         if summary is not None and summary[COUNTED[name]]:
-            key = run.part(round_number, part.number, f"{name}.jsonl")
+            key = run.of_part(round_number, part.number, f"{name}.jsonl")
             # A round may wait for the others for long, which an open connection would not outlive.
             yield from batch_objects.split_lines(batch_objects.pieces(settings.bucket, key))
 

@@ -55,7 +55,9 @@ def submit(run: BatchRun, settings: Settings, part: Part, *, round_number: int) 
             return {"submitted": False}
         raise SubmitLater(f"{told['Code']}: {told.get('Message', '')}") from error
     document = {"execution": run.execution, "job": arn}
-    batch_objects.write_document(settings.bucket, run.part(round_number, part.number, "job.json"), document)
+    batch_objects.write_document(
+        settings.bucket, run.of_part(round_number, part.number, "job.json"), document
+    )
     return {"submitted": True}
 
 
@@ -77,7 +79,7 @@ def await_end(
 
     The token is written first: whichever of the two comes later sees the other.
     """
-    key = run.part(round_number, part.number, "token.json")
+    key = run.of_part(round_number, part.number, "token.json")
     batch_objects.write_document(settings.bucket, key, {"token": token})
     job = job_of(run, settings, part, round_number)
     if job["status"] in ENDED:
@@ -114,13 +116,13 @@ def job_of(run: BatchRun, settings: Settings, part: Part, round_number: int) -> 
 
 
 def _job(run: BatchRun, settings: Settings, part: Part, round_number: int) -> str | None:
-    found = batch_objects.read_tagged(settings.bucket, run.part(round_number, part.number, "job.json"))
+    found = batch_objects.read_tagged(settings.bucket, run.of_part(round_number, part.number, "job.json"))
     document = None if found is None else json.loads(found[0])
     return document["job"] if document and document["execution"] == run.execution else None
 
 
 def _write_file(run: BatchRun, settings: Settings, part: Part, round_number: int) -> None:
-    with ObjectWriter(settings.bucket, run.part(round_number, part.number, PART_FILE)) as written:
+    with ObjectWriter(settings.bucket, run.of_part(round_number, part.number, PART_FILE)) as written:
         for record in read_source(run, settings, part, round_number):
             line = {"recordId": record_id(record.index), "modelInput": model_input(record, settings)}
             written.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
@@ -135,7 +137,7 @@ def _create(run: BatchRun, settings: Settings, part: Part, round_number: int) ->
     from botocore.exceptions import ClientError
 
     name = job_name(run, settings, part, round_number)
-    folder = f"s3://{settings.bucket}/{run.part(round_number, part.number, '')}"
+    folder = f"s3://{settings.bucket}/{run.of_part(round_number, part.number, '')}"
     output = {"s3Uri": f"{folder}out/"}
     if settings.output_key is not None:
         output["s3EncryptionKeyId"] = settings.output_key

@@ -23,7 +23,9 @@ class PartWriter:
 
     def __init__(self, run: BatchRun, settings: Settings, part: Part, round_number: int) -> None:
         def writer(name: str) -> ObjectWriter:
-            return ObjectWriter(settings.bucket, run.part(round_number, part.number, name), metadata=run.mark)
+            return ObjectWriter(
+                settings.bucket, run.of_part(round_number, part.number, name), metadata=run.mark
+            )
 
         self._settings = settings
         self._open = ExitStack()

@@ -93,8 +93,8 @@ def _converse(record: Record, settings: Settings) -> dict[str, Any] | None:
         return {"error": {"kind": "failed", "code": told["Code"], "message": told.get("Message", "")}}
     except BotoCoreError as error:
         return {"error": {"kind": "failed", "code": type(error).__name__, "message": str(error)}}
-    kept = ("output", "stopReason", "usage")
-    return {"answer": {name: found[name] for name in kept}}
+    kept = {"output": found["output"], "stopReason": found["stopReason"], "usage": found["usage"]}
+    return {"answer": kept}
 
 
 def _throttled() -> dict[str, Any]:
@@ -103,7 +103,7 @@ def _throttled() -> dict[str, Any]:
 
 
 def _key(run: BatchRun, part: Part, round_number: int) -> str:
-    return run.part(round_number, part.number, "answered.jsonl")
+    return run.of_part(round_number, part.number, "answered.jsonl")
 
 
 def _known(

@@ -64,4 +64,6 @@ def _again(run: BatchRun, settings: Settings, part: Part, round_number: int) -> 
         for record in read_source(run, settings, part, round_number):
             yield write_line(record, body=json.loads(record.body), error=UNFINISHED)
     elif summary["again"]:
-        yield from batch_objects.lines(settings.bucket, run.part(round_number, part.number, "again.jsonl"))[1]
+        yield from batch_objects.lines(
+            settings.bucket, run.of_part(round_number, part.number, "again.jsonl")
+        )[1]

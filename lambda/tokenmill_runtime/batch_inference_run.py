@@ -50,12 +50,13 @@ class Settings:
     part_tokens: int
     part_bytes: int
     job_hours: int
-    deadline_hours: float | None
     retries: int
     tolerated_failure_percent: float
-    output_key: str | None
-    prices: dict[str, dict[str, float | None]]
+    prices: dict[str, dict[str, float]]
     price_note: str
+    # A template's document has no member for what there is none of.
+    deadline_hours: float | None = None
+    output_key: str | None = None
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -114,7 +115,7 @@ class BatchRun(Run):
         """Key of the list of a round's parts, one JSON object a line."""
         return f"{self.round(round_number)}/parts.jsonl"
 
-    def part(self, round_number: int, number: int, name: str) -> str:
+    def of_part(self, round_number: int, number: int, name: str) -> str:
         """Key of an object of a part, such as its ``job.json``."""
         return f"{self.round(round_number)}/p{number:08d}/{name}"
 
@@ -168,13 +169,13 @@ def write_summary(
     """Say that a part is settled; what stands beside it counts from now on."""
     document = {"execution": run.execution, **summary}
     batch_objects.write_document(
-        settings.bucket, run.part(round_number, part.number, "summary.json"), document
+        settings.bucket, run.of_part(round_number, part.number, "summary.json"), document
     )
 
 
 def read_summary(run: BatchRun, settings: Settings, part: Part, round_number: int) -> dict[str, Any] | None:
     """What became of a part in this execution; None where it did not settle."""
-    found = batch_objects.read_tagged(settings.bucket, run.part(round_number, part.number, "summary.json"))
+    found = batch_objects.read_tagged(settings.bucket, run.of_part(round_number, part.number, "summary.json"))
     if found is None:
         return None
     document: dict[str, Any] = json.loads(found[0])

@@ -129,6 +129,13 @@ METRICS: Final[tuple[MetricDefinition, ...]] = (
         storage_resolution=60,
         description="copies of the inference component that are in service",
     ),
+    _units(UNITS_OWNED, "Count", "Maximum", "model units that are paid for"),
+    _units(UNITS_DECLARED, "Count", "Maximum", "model units that the deployment asks for at this hour"),
+    _units(UNITS_RETAINED, "Count", "Maximum", "model units that are paid for and that nobody asks for"),
+    _units(UNITS_MISSING, "Count", "Maximum", "model units that should be there and could not be had"),
+    _units(IDLE_UNITS, "Count", "Maximum", "model units that no request used in the last hour"),
+    _units(DAILY_USD, "None", "Maximum", "price of the owned units a day, in US dollars"),
+    _units(DAYS_TO_EXPIRY, "None", "Minimum", "days until the first commitment ends; absent without one"),
 )
 
 BY_NAME: Final[dict[str, MetricDefinition]] = {metric.name: metric for metric in METRICS}

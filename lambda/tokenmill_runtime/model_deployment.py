@@ -95,7 +95,8 @@ def _reconcile(request: Request) -> Answer | None:
     name = deployment_name(request)
     found = _find(name)
     if found is None:
-        return _create(request, name)
+        _create(request, name)
+        return None
     arn = found["customModelDeploymentArn"]
     tags = _tags(arn)
     if not _own(tags, request, name):
@@ -106,13 +107,15 @@ def _reconcile(request: Request) -> Answer | None:
     if found["status"] == "Creating":
         return None
     if found["status"] == "Failed":
-        return _failed(request, found, tags)
+        _failed(request, found, tags)
+        return None
     changing = found.get("updateDetails") or {}
     if changing.get("updateStatus") == "Updating":
         return None
     wanted = request.properties["ModelArn"]
     if _served(found) != wanted:
-        return _change(request, found, tags)
+        _change(request, found, tags)
+        return None
     _tag(arn, tags, request)
     return Answer(physical_id=name, data={"Arn": arn, "ModelArn": wanted})
 

@@ -23,7 +23,6 @@ from tokenmill_runtime.units_ledger import Ledger
 from tokenmill_runtime.units_market import Market
 from tokenmill_runtime.units_plan import (
     BASE,
-    COMMITTED,
     RESOURCE_TYPE,
     RETAINED_TAG,
     Units,
@@ -120,12 +119,14 @@ class ProvisionedThroughputResource:
 
         Raises Refused where units may not be replaced; nothing has been changed then.
         """
-        owner = owner_of(request)
-        for prefix in prefixes_of(request.properties, request.old_properties):
-            for slot in (BASE, COMMITTED):
-                units = self._market.named(slot_name(prefix, key_of(owner, wanted.generation), slot))
-                if units is not None and units.owned_by(owner) and not units.retained:
-                    return units.resource
+        owner, prefixes = owner_of(request), prefixes_of(request.properties, request.old_properties)
+        held = self._market.held(owner, wanted.generation, prefixes)
+        there = main_of(
+            [units for units in held if units.owned_by(owner) and not units.retained],
+            key_of(owner, wanted.generation),
+        )
+        if there is not None:
+            return there.resource
         if not wanted.scheduled:
             self._purchase.check_replacement(request, wanted)
         return str(id_for(request, wanted.generation))
@@ -144,7 +145,8 @@ class ProvisionedThroughputResource:
         unwanted = user_tags(request.old_properties) - wanted.tags.keys()
         tags = own_tags(id, request.stack_id, wanted)
         if self._market.tag(main, tags, without={RETAINED_TAG, *unwanted}):
-            return True
+            # Whoever looks next must see whose they are: a deletion may follow at once.
+            return not main.retained and tags.items() <= main.tags.items()
         # The look showed units that are gone.
         self._purchase.advance(request, wanted, id)
         return False
@@ -182,7 +184,8 @@ class ProvisionedThroughputResource:
             physical_id=str(id),
             data={
                 "Handle": wanted.handle,
-                "ModelArn": main.arn if main else "",
+                # Callers without the handle ask this; it names something in hours without units, too.
+                "ModelArn": main.arn if main else wanted.fallback or "none",
                 "Name": main.name if main else "",
                 "Units": main.units if main else 0,
                 "State": "units" if serving else "overflow",

@@ -26,7 +26,6 @@ PREFIX_VARIABLE: Final = "TOKENMILL_LEDGER_PREFIX"
 PREFIX: Final = "/tokenmill/units"
 RETAINED: Final = "retained"
 DECLARED: Final = "declared"
-CLOSED: Final = "closed"
 HOURS_A_DAY: Final = 24
 
 

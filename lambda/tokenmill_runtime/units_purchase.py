@@ -93,9 +93,10 @@ class Purchase:
                 code="stale",
             )
         in_place = request.kind == "Update" and request.replaces == request.physical_id
-        broken = (
-            generation_of(request.old_properties) != wanted.generation
-            and replacement_of(request, wanted) == BREAK
+        # A rollback's own Replacement does not tell how the units were replaced that it wants back.
+        broken = generation_of(request.old_properties) != wanted.generation and BREAK in (
+            wanted.replacement,
+            request.old_properties.get("Replacement"),
         )
         if in_place and not broken and not self.stack.asked:
             raise Refused(

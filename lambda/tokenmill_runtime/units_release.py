@@ -56,6 +56,10 @@ class Release:
         mine = [
             units for units in held if (units.resource == physical_id if known else units.owned_by(owner))
         ]
+        for units in held:
+            if units.retained and units.owned_by(owner):
+                # A look may be behind and show units as kept that were adopted since; this makes it true.
+                self.market.tag(units, {RETAINED_TAG: units.tags[RETAINED_TAG]})
         self.handles.without(request.properties, physical_id, {units.arn for units in mine})
         if not self._all(request, mine) or (not mine and not self._unseen(request, held, owner, generation)):
             return None

@@ -77,8 +77,20 @@ def _days_of_part(part: str) -> Iterator[str]:
 
 
 def open_hours(task: Task, event: Mapping[str, Any]) -> bool:
-    """Own the units of hours that begin; whether they are in service, or cannot be had."""
-    return ensure(task, event["Schedule"])
+    """Own the units of hours that begin; whether they are in service, or cannot be had.
+
+    A call that comes after the end buys nothing; where the time zone is unknown, the schedule is believed.
+    """
+    hours = event["Schedule"]
+    try:
+        lasting = is_within(hours, task.clock.wall())
+    except ValueError as error:
+        print(error, flush=True)
+        lasting = True
+    if not lasting:
+        print(f"hours {hours['Id']} do not last now; nothing is bought", flush=True)
+        return True
+    return ensure(task, hours)
 
 
 def ensure(task: Task, hours: Mapping[str, str]) -> bool:

@@ -87,6 +87,7 @@ class BatchStack(cdk.Stack):
             files=self.files,
             records=InferenceRecords(max_tokens=max(1, 4 * load.output_tokens)),
             jobs=InferenceJobs(deadline_hours=load.deadline_hours),
+            prices=self.settings.token_prices,
             hosting=self.hosting,
         )
 

@@ -58,6 +58,7 @@ class StepFunctions:
         answers["stepfunctions", "DescribeExecution"] = self._describe
         answers["ecr", "DescribeImages"] = lambda _: {"imageDetails": [{"imageDigest": DIGEST}]}
         answers["s3", "HeadObject"] = self._head
+        answers["ssm", "GetParametersByPath"] = lambda _: {"Parameters": []}
 
     def add(
         self, name: str = "Compiled", *, stack: str = "tokenmill-compile", kind: str = "compile", **about: Any

@@ -104,7 +104,8 @@ def test_fails_without_its_section(project: Path) -> None:
     settings = project / "tokenmill.toml"
     settings.write_text(settings.read_text().replace("[chat", "[rag"))
     found = run(project)
-    assert (found.returncode, found.stderr) == (2, f"error: {settings} has no section [chat]; it has rag\n")
+    message = f"error: {settings} has no section [chat] or [batch]; it has rag\n"
+    assert (found.returncode, found.stderr) == (2, message)
 
 
 def test_fails_with_1_when_the_plan_has_no_candidate(project: Path) -> None:
@@ -138,3 +139,19 @@ def test_synth_needs_neither_network_nor_docker(project: Path) -> None:
         pytest.skip("this machine lets no process leave its network namespace")
     found = run(project, wrapper=namespace, environment={"PATH": str(alone)}, **{"chat.compliance": "true"})
     assert found.returncode == 0, found.stderr
+
+
+def test_a_section_batch_is_a_stack_of_its_own(project: Path) -> None:
+    """From its committed choice; without one, the message names the command that writes it."""
+    settings = project / "tokenmill.toml"
+    batch = (ROOT / "examples" / "nightly_batch" / "tokenmill.toml").read_text(encoding="utf-8")
+    settings.write_text(settings.read_text(encoding="utf-8") + batch, encoding="utf-8")
+    missing = run(project)
+    assert missing.returncode == 2
+    assert "does not exist; write it with: tokenmill plan batch --write" in missing.stderr
+    shutil.copy2(ROOT / "examples" / "nightly_batch" / "batch.plan.json", project)
+    found = run(project)
+    assert found.returncode == 0, found.stderr
+    template = json.loads((project / "cdk.out" / "tokenmill-batch.template.json").read_text(encoding="utf-8"))
+    assert template["Metadata"]["tokenmill"]["kind"] == "bedrock-batch"
+    assert (project / "cdk.out" / "tokenmill-chat.template.json").exists()

@@ -46,7 +46,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch, template: dict[str, Any]) -> Iterator
     environment = function["Properties"]["Environment"]["Variables"]["TOKENMILL_BATCH_INFERENCE"]
     settings = json.loads(flat(environment, {}))
     names = {"bucket": "files", "job_prefix": PREFIX, "role": "arn:aws:iam::000000000000:role/jobs"}
-    yield from running_inference(monkeypatch, {**settings, **names})
+    yield from running_inference(monkeypatch, {**settings, **names}, whole=True)
 
 
 def machine(template: dict[str, Any]) -> dict[str, Any]:

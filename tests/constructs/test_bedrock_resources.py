@@ -12,6 +12,7 @@ from support_stack import of_type, only, statements, template_of
 from tokenmill.bedrock import BedrockResources
 from tokenmill.bedrock.resources import waiter_definition
 from tokenmill.core.errors import TokenmillError
+from tokenmill.security import FunctionHosting
 
 if TYPE_CHECKING:
     import aws_cdk as cdk
@@ -127,3 +128,12 @@ def test_fails_for_a_property_with_a_secret(stack: cdk.Stack) -> None:
             properties={"Token": "{{resolve:secretsmanager:x}}"},
             statements=[],
         )
+
+
+def test_the_function_s_hosting_is_said_first(stack: cdk.Stack) -> None:
+    """Later it would be somebody else's function already."""
+    BedrockResources.of(stack, hosting=FunctionHosting(log_retention_days=365))
+    made(stack)
+    assert only(template_of(stack), "AWS::Logs::LogGroup")["Properties"]["RetentionInDays"] == 365
+    with pytest.raises(TokenmillError, match="first"):
+        BedrockResources.of(stack, hosting=FunctionHosting())

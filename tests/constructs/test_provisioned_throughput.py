@@ -10,9 +10,11 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sns as sns
 
 from support_stack import REGION, make_app, of_type, statements, template_of
-from support_units import KIND, LITE, ON_DEMAND, make_units, unit_properties
+from support_units import KIND, LITE, ON_DEMAND, inputs, make_units, unit_properties
 from tokenmill.bedrock import Commitment, IBedrockModel, Replacement, UnitAlarms
 from tokenmill.core.model_units import UnlistedModel
+from tokenmill.scaling import OfficeHours
+from tokenmill.security import actions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,6 +111,25 @@ def test_the_function_may_buy_this_model_and_nothing_else(stack: cdk.Stack) -> N
     }
 
 
+def test_no_other_action_appears(stack: cdk.Stack) -> None:
+    """What units may do stands in security/actions.py by purpose."""
+    units = make_units(stack)
+    units.add_schedule("Office", OfficeHours(start="08:00", end="18:00"))
+    found = {
+        action
+        for policy in of_type(template_of(stack), "AWS::IAM::Policy").values()
+        for item in policy["Properties"]["PolicyDocument"]["Statement"]
+        for action in _list(item["Action"])
+    }
+    named = {
+        action
+        for name, group in vars(actions).items()
+        if name.isupper() and isinstance(group, tuple)
+        for action in group
+    }
+    assert found - named == set()
+
+
 def test_no_arn_names_a_partition(agnostic: cdk.Stack) -> None:
     """China and GovCloud have names of their own."""
     units = make_units(agnostic)
@@ -125,8 +146,8 @@ def test_callers_get_units_fallback_and_handle(stack: cdk.Stack) -> None:
     role = iam.Role(stack, "Caller", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
     units.grant_invoke(role)
     granted = statements(template_of(stack), "Caller")
-    actions = {action for item in granted for action in _list(item["Action"])}
-    assert actions == {"bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream", "ssm:GetParameter"}
+    allowed = {action for item in granted for action in _list(item["Action"])}
+    assert allowed == {"bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream", "ssm:GetParameter"}
     text = json.dumps([item["Resource"] for item in granted])
     assert UNITS_ARN in text
     assert f"::foundation-model/{ON_DEMAND}" in text
@@ -180,8 +201,6 @@ def test_each_trouble_has_an_alarm_that_tells_the_topic(stack: cdk.Stack) -> Non
 
 def test_units_are_watched_every_hour(stack: cdk.Stack) -> None:
     """The function hears the properties and the physical id."""
-    from support_units import inputs
-
     make_units(stack)
     watch = inputs(template_of(stack))["watch"]
     assert watch["ScheduleExpression"] == "rate(1 hour)"

@@ -28,9 +28,9 @@ def published_by(publisher: str) -> set[str]:
 
 def test_every_metric_is_defined_once_and_in_full() -> None:
     """Name, unit, publisher, statistic, resolution, description."""
-    assert len(NAMES) == len(metric_contract.METRICS) == 10
+    assert len(NAMES) == len(metric_contract.METRICS) >= 13
     for metric in metric_contract.METRICS:
-        assert metric.publisher and set(metric.publisher) <= {"gateway", "heartbeat"}
+        assert metric.publisher and set(metric.publisher) <= {"gateway", "heartbeat", "units"}
         assert metric.storage_resolution in (1, 60)
         assert metric.description and metric.description[0].islower() and not metric.description.endswith(".")
         assert metric_contract.BY_NAME[metric.name] is metric
@@ -51,12 +51,13 @@ def test_the_gateway_publishes_exactly_its_metrics() -> None:
     """A request with everything in it touches every metric of the gateway, and no other exists."""
     ticks, lines = Ticks(), []
     meter = Meters(clock=ticks.clock(), emit=lambda line: lines.append(json.loads(line))).start(
-        gateway_config().models[0], input_tokens=5, request_id="r", arrived=ticks.now
+        gateway_config().models[1], input_tokens=5, request_id="r", arrived=ticks.now
     )
+    meter.overflow()
     for _ in range(3):
         meter.text("a", single_token=True)
         ticks.now += 6
-    meter.correct(Usage(input_tokens=6, output_tokens=3, cached_input_tokens=2))
+    meter.correct(Usage(input_tokens=6, output_tokens=3, cached_input_tokens=2, cache_write_tokens=1))
     meter.finish(failed=False, streamed=True)
     seen = {item["Name"] for line in lines for item in line["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
     assert seen == published_by("gateway")

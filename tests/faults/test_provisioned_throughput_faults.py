@@ -14,14 +14,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import botocore.endpoint
 import botocore.httpsession
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -29,7 +29,7 @@ from support_bedrock import REGION, SCOPE, Clock
 from support_custom_stack import Decisions, Function, Killed, Stack
 from tokenmill.local.bedrock import BedrockControl, Behaviour, Fault, UnitQuotas
 from tokenmill.local.bedrock.http import BedrockServer
-from tokenmill_runtime import aws, provisioned_throughput
+from tokenmill_runtime import aws, provisioned_throughput, units_market
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,20 +106,18 @@ def served() -> Iterator[None]:
         patch.setenv("AWS_REGION", REGION)
         patch.delenv("AWS_PROFILE", raising=False)
         patch.setattr(botocore.httpsession.URLLib3Session, "send", sent)
-        patch.setattr(botocore.endpoint, "time", _Sleepless)
+        patch.setattr(time, "sleep", _pass)
+        patch.setattr(units_market, "PAUSES", (0.0,) * len(units_market.PAUSES))
         yield
     figures = os.environ.get("TOKENMILL_PROOF_FIGURES")
     if figures:
         Path(figures).write_text(json.dumps(dict(sorted(Bedrock.totals.items())), indent=1) + "\n")
 
 
-class _Sleepless:
-    """Time as botocore's retries see it: they wait on the example's clock."""
-
-    @staticmethod
-    def sleep(seconds: float) -> None:
-        if Bedrock.running is not None:
-            Bedrock.running.clock.pass_(seconds)
+def _pass(seconds: float) -> None:
+    """Let whoever waits between two attempts wait on the example's clock."""
+    if Bedrock.running is not None:
+        Bedrock.running.clock.pass_(seconds)
 
 
 def forget_clients() -> None:
@@ -366,8 +364,9 @@ class Cloud(RuleBasedStateMachine):
 
 NORMAL = settings(
     max_examples=EXAMPLES,
-    stateful_step_count=30,
+    stateful_step_count=int(os.environ.get("STEPS") or 30),
     deadline=None,
+    phases=[p for p in Phase if not (os.environ.get("NOSHRINK") and p.name == "shrink")],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
 

@@ -53,7 +53,11 @@ def test_a_word_is_found_as_a_word_in_any_case() -> None:
         ("CREDIT_DEBIT_CARD_NUMBER", "card 4111 1111 1111 1111 ok", "card {CREDIT_DEBIT_CARD_NUMBER} ok"),
         ("IP_ADDRESS", "host 10.1.2.3 up", "host {IP_ADDRESS} up"),
         ("PHONE", "call (206) 555-0100 or not", "call {PHONE} or not"),
-        ("INTERNATIONAL_BANK_ACCOUNT_NUMBER", "DE89 3704 0044 0532 0130 00", "{INTERNATIONAL_BANK_ACCOUNT_NUMBER}"),
+        (
+            "INTERNATIONAL_BANK_ACCOUNT_NUMBER",
+            "DE89 3704 0044 0532 0130 00",
+            "{INTERNATIONAL_BANK_ACCOUNT_NUMBER}",
+        ),
         ("AWS_ACCESS_KEY", "key AKIAIOSFODNN7EXAMPLE", "key {AWS_ACCESS_KEY}"),
         ("URL", "see https://example.com/a?b=c.", "see {URL}."),
     ],
@@ -87,7 +91,9 @@ def test_rules_may_be_off_or_only_tell_on_one_side() -> None:
     assert assess(config, "a secret", "INPUT").assessment == {}
     told = assess(config, "a secret", "OUTPUT")
     assert not told.intervenes
-    assert told.assessment["wordPolicy"]["customWords"] == [{"match": "secret", "action": "NONE", "detected": True}]
+    assert told.assessment["wordPolicy"]["customWords"] == [
+        {"match": "secret", "action": "NONE", "detected": True}
+    ]
 
 
 def test_topics_are_found_by_the_words_of_their_examples() -> None:
@@ -120,7 +126,9 @@ def test_versions_keep_what_they_were_made_of() -> None:
     guardrails, identity = made(WORDS)
     run = guardrails.operations()
     first = run["CreateGuardrailVersion"](SCOPE, {"guardrailIdentifier": identity})["version"]
-    run["UpdateGuardrail"](SCOPE, {"guardrailIdentifier": identity, "name": "one", **MESSAGES, **pii("EMAIL")})
+    run["UpdateGuardrail"](
+        SCOPE, {"guardrailIdentifier": identity, "name": "one", **MESSAGES, **pii("EMAIL")}
+    )
     content = [{"text": {"text": "acme corp"}}]
     apply = {"guardrailIdentifier": identity, "source": "INPUT", "content": content}
     assert guardrails.apply(SCOPE, {**apply, "guardrailVersion": first})["action"] == "GUARDRAIL_INTERVENED"
@@ -247,7 +255,9 @@ def test_apply_guardrail_tells_its_outcome_and_units(cloud: CloudProcess, guardr
     assert apply(**asked, content=[{"text": {"text": "fine"}}])["action"] == "NONE"
 
 
-def test_guardrails_without_rules_or_with_a_taken_name_are_refused(cloud: CloudProcess, guardrail: str) -> None:
+def test_guardrails_without_rules_or_with_a_taken_name_are_refused(
+    cloud: CloudProcess, guardrail: str
+) -> None:
     """The control plane refuses an empty guardrail and a second one of the same name."""
     bedrock = client(cloud.endpoint, "bedrock")
     with pytest.raises(ClientError, match="At least one policy"):

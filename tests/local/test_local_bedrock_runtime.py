@@ -110,7 +110,7 @@ def test_a_router_chooses_by_its_criteria_and_says_whom(runtime: Any, control: A
 
 
 def test_a_prompts_variables_and_cache_points_reach_the_model(cloud: CloudProcess, runtime: Any) -> None:
-    """A call to a prompt's version renders its template; a missing variable and a second system are refused."""
+    """A call to a prompt's version renders it; a missing variable and a second system are refused."""
     agent = client(cloud.endpoint, "bedrock-agent")
     static = "You answer questions about shipping. " * 250
     variant = {
@@ -148,11 +148,13 @@ def test_a_prompts_variables_and_cache_points_reach_the_model(cloud: CloudProces
 
 
 def test_units_answer_until_their_tokens_are_used_up(cloud: CloudProcess, runtime: Any, control: Any) -> None:
-    """A purchase is watched until it is in service; its ARN answers, and throttles above its units' tokens."""
+    """A purchase is watched until it serves; its ARN answers, and throttles above its units' tokens."""
     bought = control.create_provisioned_model_throughput(
         modelUnits=1, provisionedModelName="watched", modelId=UNITS_MODEL
     )["provisionedModelArn"]
-    assert refused(runtime.converse, modelId=bought, messages=said("Hi"), **SHORT)[0] == "ModelNotReadyException"
+    assert (
+        refused(runtime.converse, modelId=bought, messages=said("Hi"), **SHORT)[0] == "ModelNotReadyException"
+    )
     get = control.get_provisioned_model_throughput
     until(lambda: get(provisionedModelId=bought)["status"] == "InService")
     faults(cloud, bedrock_capacity={"unit": {UNITS_MODEL: 100, LITE: 100}})
@@ -164,7 +166,9 @@ def test_units_answer_until_their_tokens_are_used_up(cloud: CloudProcess, runtim
         except ClientError as error:
             throttled = error.response["Error"]
     assert answers >= 5
-    assert throttled == {"Code": "ThrottlingException", "Message": "Too many tokens, please wait before trying again."}
+    assert throttled is not None
+    assert throttled["Code"] == "ThrottlingException"
+    assert throttled["Message"] == "Too many tokens, please wait before trying again."
     assert runtime.converse(modelId=LITE, messages=said("overflow"), **SHORT)["usage"]["outputTokens"] == 4
     faults(cloud, bedrock_capacity={"unit": {UNITS_MODEL: None, LITE: None}})
     control.delete_provisioned_model_throughput(provisionedModelId=bought)
@@ -178,7 +182,9 @@ def test_what_a_call_may_use_is_reserved_on_demand(cloud: CloudProcess, runtime:
     for _ in range(3):
         runtime.converse(modelId=model, messages=said("Hi"), inferenceConfig={"maxTokens": 800})
     stream = runtime.converse_stream(modelId=model, messages=said("Hi"), inferenceConfig={"maxTokens": 800})
-    code, _ = refused(runtime.converse, modelId=model, messages=said("Hi"), inferenceConfig={"maxTokens": 800})
+    code, _ = refused(
+        runtime.converse, modelId=model, messages=said("Hi"), inferenceConfig={"maxTokens": 800}
+    )
     assert code == "ThrottlingException"
     list(stream["stream"])
     faults(cloud, bedrock_capacity={"on_demand": {model: None}})
@@ -243,7 +249,9 @@ def test_invoke_model_takes_the_providers_own_bodies(runtime: Any, model: str, b
 
 def test_bodies_that_are_not_the_models_are_refused(runtime: Any) -> None:
     """A missing key is named; a provider without known bodies is refused with the way out."""
-    code, message = refused(runtime.invoke_model, modelId="anthropic.claude-3-haiku-20240307-v1:0", body=b"{}")
+    code, message = refused(
+        runtime.invoke_model, modelId="anthropic.claude-3-haiku-20240307-v1:0", body=b"{}"
+    )
     assert (code, "max_tokens" in message) == ("ValidationException", True)
     code, message = refused(runtime.invoke_model, modelId="cohere.command-r-v1:0", body=b"{}")
     assert "use Converse" in message

@@ -8,6 +8,7 @@ import pytest
 
 from tokenmill.core.errors import TokenmillError
 from tokenmill.local.assembly import AssembledStack, choose, refuse_unknown_types
+from tokenmill.local.cloudformation.bedrock import KINDS
 from tokenmill.local.levels import LEVELS, Level, level_of, markdown_table
 from tokenmill.local.ministack_seams import Ministack
 
@@ -27,6 +28,7 @@ OURS = {
     "AWS::SageMaker::InferenceComponent",
     "AWS::ApplicationAutoScaling::ScalableTarget",
     "AWS::ApplicationAutoScaling::ScalingPolicy",
+    *KINDS,
 }
 
 

@@ -47,7 +47,7 @@ def busy(endpoint: str, group: int) -> None:
         Code={"ZipFile": code.getvalue()},
     )
     assert functions.invoke(FunctionName="probe")["Payload"].read() == b"1"
-    request = {"modelId": "m", "messages": [{"role": "user", "content": [{"text": "hi"}]}]}
+    request = {"modelId": "a.model", "messages": [{"role": "user", "content": [{"text": "hi"}]}]}
     client(endpoint, "bedrock-runtime").converse(**request, inferenceConfig={"maxTokens": 1})
     close_clients(endpoint)
     assert len(group_members(group)) == 3, "the cloud, a Lambda worker and a model server"

@@ -243,7 +243,7 @@ def test_fails_a_converse_request_with_the_reason_in_plain_words(cloud: CloudPro
 def test_fails_bedrock_invoke_model_instead_of_making_an_answer_up(cloud: CloudProcess) -> None:
     bedrock = client(cloud.endpoint, "bedrock-runtime")
     with pytest.raises(bedrock.exceptions.ValidationException, match="use Converse"):
-        bedrock.invoke_model(modelId="amazon.nova-lite-v1:0", body=b"{}")
+        bedrock.invoke_model(modelId="amazon.titan-embed-text-v2:0", body=b"{}")
 
 
 def test_registering_a_target_moves_the_copies_into_its_range(

@@ -12,7 +12,7 @@ from tokenmill.cli._status import print_status
 
 EMPTY = (
     "model_servers", "endpoints", "components", "scalable_targets", "scaling_policies", "alarms", "metrics",
-    "levels",
+    "levels", "model_units",
 )  # fmt: skip
 
 
@@ -52,3 +52,12 @@ def test_names_are_whole_on_a_narrow_terminal() -> None:
     text = shown(running=True, base_url="http://x/v1", components=[component], alarms=[alarm])
     assert f" {name} " in text
     assert f" {name}-alarm " in text
+
+
+def test_model_units_are_shown_with_what_they_commit_to() -> None:
+    """Whoever pays for units sees them, their state and their commitment."""
+    bought = {"name": "chat-1", "model": "a.b", "units": 2, "status": "Creating", "commitment": "none"}
+    text = shown(running=False, base_url=None, model_units=[bought])
+    assert "Bedrock model units" in text
+    assert "chat-1" in text
+    assert "Creating" in text

@@ -17,13 +17,15 @@ import boto3  # a handler has it loaded
 COUNT = 50_000
 def source():
     for n in range(COUNT):
-        yield json.dumps({{"messages": [{{"role": "user", "content": f"question {{n}} " + "x" * 400}}]}}).encode() + b"\\n"
+        body = {{"messages": [{{"role": "user", "content": f"question {{n}} " + "x" * 400}}]}}
+        yield json.dumps(body).encode() + b"\\n"
 
 def output():
     order = list(range(COUNT))
     random.Random(7).shuffle(order)
     for n in order:
-        request = {{"messages": [{{"role": "user", "content": [{{"text": f"question {{n}} " + "x" * 400}}]}}]}}
+        text = f"question {{n}} " + "x" * 400
+        request = {{"messages": [{{"role": "user", "content": [{{"text": text}}]}}]}}
         line = {{"recordId": f"{{n:011d}}", "modelInput": request, "modelOutput": answer_to(request)}}
         yield json.dumps(line).encode() + b"\\n"
 

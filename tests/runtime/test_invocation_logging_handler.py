@@ -29,17 +29,22 @@ OTHER = {"s3Config": {"bucketName": "audit"}, "textDataDeliveryEnabled": True}
 
 
 class Parameters:
-    """SSM's parameters over HTTP, as far as the handler uses them; `lose` breaks so many answers of puts."""
+    """SSM's parameters over HTTP, as far as the handler uses them.
+
+    `lose` breaks so many answers of puts, and `first` is called before a put is looked at.
+    """
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
         self.lose = 0
+        self.first: Callable[[], object] = lambda: None
 
     def answer(self, scope: Scope, request: HttpRequest) -> Answer | None:
         operation = request.headers["x-amz-target"].rpartition(".")[2]
         asked = json.loads(request.body)
         name = asked["Name"]
         if operation == "PutParameter":
+            self.first()
             if name in self.values and not asked["Overwrite"]:
                 return self._error("ParameterAlreadyExists")
             self.values[name] = asked["Value"]
@@ -276,6 +281,28 @@ def test_a_lost_answer_of_the_owner_s_parameter_is_no_other_owner(account: Accou
     assert is_complete(RESOURCES, begun, None) == {"IsComplete": False}
     assert is_complete(RESOURCES, begun, None)["IsComplete"]
     assert account.ledger["holders"][0]["resource"] == "Logging"
+
+
+def test_of_two_stacks_at_once_one_is_refused(account: Account) -> None:
+    """Both saw no owner; SSM makes the parameter for one of them."""
+    other = {"stack": "arn:aws:cloudformation:x:y:stack/faster/1", "holders": [{"resource": "Calls"}]}
+    account.parameters.first = lambda: account.parameters.values.setdefault(NAME, json.dumps(other))
+    with pytest.raises(Refused, match="stack faster owns it"):
+        account.ask("Create")
+    assert account.setting is None
+
+
+def test_an_update_that_failed_leaves_the_stack_deletable(account: Account) -> None:
+    """What was set before the update still stands, and is this stack's."""
+    account.ask("Create")
+    refuse(account, lambda config: "no" if config["cloudWatchConfig"]["logGroupName"] == "more" else "")
+    event = account.event("Update", CloudWatch={**LOGS, "LogGroup": "more"}, since=time.time() - 200)
+    begun = {**event, **on_event(RESOURCES, event, None)}
+    with pytest.raises(Refused, match="Bedrock does not take the logging destinations: no"):
+        is_complete(RESOURCES, begun, None)
+    assert account.group == "calls"
+    account.ask("Delete", CloudWatch={**LOGS, "LogGroup": "more"})
+    assert account.setting is None
 
 
 def test_a_role_that_bedrock_does_not_see_yet_is_waited_for(account: Account) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from support_batch_stack import batch_stack
 from support_stack import chat_stack, template_of
 from tokenmill.core.workload import Limits
 
@@ -34,6 +35,7 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "chat_compliant": {"compliance": True},
 }
+BATCH = "batch"
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[s
 
     def build(kind: str) -> dict[str, Any]:
         if kind not in built:
-            text = json.dumps(template_of(chat_stack(tmp_path_factory.mktemp(kind), **KINDS[kind])))
+            folder = tmp_path_factory.mktemp(kind)
+            stack = batch_stack(folder) if kind == BATCH else chat_stack(folder, **KINDS[kind])
+            text = json.dumps(template_of(stack))
             built[kind] = json.loads(ASSET.sub("<asset>", DEPLOYMENT.sub(r"\1<routes>", text)))
         return built[kind]
 
@@ -61,7 +65,7 @@ def compare(name: str, text: str) -> None:
     assert text == golden, "\n".join(["read this, then run `make snapshot` if it is meant:", *change])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, BATCH])
 def test_logical_ids_stay(kind: str, template: Callable[[str], dict[str, Any]]) -> None:
     """An id that is gone deletes or replaces what a user has deployed."""
     resources = template(kind)["Resources"]
@@ -69,6 +73,7 @@ def test_logical_ids_stay(kind: str, template: Callable[[str], dict[str, Any]]) 
     compare(f"{kind}.ids.txt", "\n".join(lines) + "\n")
 
 
-def test_the_template_stays(template: Callable[[str], dict[str, Any]]) -> None:
+@pytest.mark.parametrize("kind", ["chat", BATCH])
+def test_the_template_stays(kind: str, template: Callable[[str], dict[str, Any]]) -> None:
     """Every property that changes is read by whoever changes it."""
-    compare("chat.template.json", json.dumps(template("chat"), indent=1, sort_keys=True) + "\n")
+    compare(f"{kind}.template.json", json.dumps(template(kind), indent=1, sort_keys=True) + "\n")

@@ -98,3 +98,16 @@ def test_fails_for_hours_that_are_none(tmp_path: Path, hours: str) -> None:
     """A template that was edited by hand is named, not skipped."""
     with pytest.raises(TokenmillError, match="synthesize again"):
         cost(tmp_path, U=units(Hours=hours))
+
+
+def test_the_quota_is_that_of_units_without_commitment(tmp_path: Path) -> None:
+    """At the most: hours besides, the ceiling in place of the own units, and both sets while one replaces."""
+    scaling = {"Ceiling": "5", "DailyUsd": "3000.00"}
+    changes = {"Hours": json.dumps([OFFICE]), "Scaling": json.dumps(scaling)}
+    [quota] = cost(tmp_path, U=units(Replacement="MAKE_BEFORE_BREAK", **changes)).quotas
+    assert quota.name == "Model units no-commitment Provisioned Throughputs across base models"
+    assert (quota.at_floor, quota.at_most) == (2 + 3, 5 + 3 + 2)
+    arn = f"arn:aws:bedrock:us-east-1:111122223333:custom-model/{LITE}/abcdefghij12"
+    [own] = cost(tmp_path / "custom", U=units(ModelId=arn)).quotas
+    assert own.name.endswith("across custom models")
+    assert (own.at_floor, own.at_most) == (2, 2)

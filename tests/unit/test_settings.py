@@ -254,7 +254,7 @@ def test_settings_may_stand_in_no_file(tmp_path: Path) -> None:
     }
     made = settings_from("chat", tmp_path / "tokenmill.toml", keys)
     assert made.workload.input_tokens == 100
-    with pytest.raises(SettingsError, match="unknown stack 'chet'; allowed: chat, rag, batch"):
+    with pytest.raises(SettingsError, match="unknown stack 'chet'; allowed: chat, rag"):
         settings_from("chet", tmp_path / "tokenmill.toml", keys)
 
 

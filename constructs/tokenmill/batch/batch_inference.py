@@ -103,7 +103,9 @@ class BatchInference(BatchJob):
         super().__init__(scope, id)
         self.model, self.files = named, files or BatchFiles()
         self.records, self.jobs = records or InferenceRecords(), jobs or InferenceJobs()
-        self.quota = self.jobs.quota or batch_quota(getattr(named, "source", named).model_id)
+        # What an application inference profile stands for is known here, and its ARN is not.
+        behind = getattr(named, "source", named).model_id
+        self.quota = self.jobs.quota or batch_quota(behind)
         self.bucket = self.files.bucket_for(self)
         self.role = self._role()
         self.function = self._function(hosting)
@@ -117,7 +119,7 @@ class BatchInference(BatchJob):
         self.state_machine = self._machine(
             states.definition(),
             kind="batch",
-            description={"about": f"{named.model_id} over the lines of a file, in Bedrock's batch jobs"},
+            description={"about": f"{behind} over the lines of a file, in Bedrock's batch jobs"},
             statements=[
                 iam.PolicyStatement(
                     actions=list(actions.CALL_FUNCTION), resources=[self.function.function.function_arn]

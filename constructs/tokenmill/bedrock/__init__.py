@@ -40,8 +40,10 @@ if TYPE_CHECKING:
     from tokenmill.bedrock.prompt_values import CACHE_POINT as CACHE_POINT
     from tokenmill.bedrock.prompt_values import AnswerSettings as AnswerSettings
     from tokenmill.bedrock.prompt_values import CacheAlarm as CacheAlarm
+    from tokenmill.bedrock.prompt_values import CacheRule as CacheRule
     from tokenmill.bedrock.prompt_values import CountedText as CountedText
     from tokenmill.bedrock.prompt_values import Message as Message
+    from tokenmill.bedrock.prompt_values import PromptVariable as PromptVariable
     from tokenmill.bedrock.prompt_values import PromptVariant as PromptVariant
     from tokenmill.bedrock.provisioned_throughput import ProvisionedThroughput as ProvisionedThroughput
     from tokenmill.bedrock.resources import BedrockResources as BedrockResources
@@ -60,6 +62,7 @@ _HOME = {
     "BlockedMessages": "guardrail_values",
     "CACHE_POINT": "prompt_values",
     "CacheAlarm": "prompt_values",
+    "CacheRule": "prompt_values",
     "Commitment": "unit_values",
     "ContentFilter": "guardrail_values",
     "CountedText": "prompt_values",
@@ -85,6 +88,7 @@ _HOME = {
     "PersonalData": "guardrail_values",
     "PromptRouter": "prompt_router",
     "PromptUse": "options",
+    "PromptVariable": "prompt_values",
     "PromptVariant": "prompt_values",
     "ProvisionedThroughput": "provisioned_throughput",
     "QuotaAlarms": "token_quota",
@@ -106,6 +110,7 @@ __all__ = [
     "BlockedMessages",
     "CACHE_POINT",
     "CacheAlarm",
+    "CacheRule",
     "Commitment",
     "ContentFilter",
     "CountedText",
@@ -131,6 +136,7 @@ __all__ = [
     "PersonalData",
     "PromptRouter",
     "PromptUse",
+    "PromptVariable",
     "PromptVariant",
     "ProvisionedThroughput",
     "QuotaAlarms",

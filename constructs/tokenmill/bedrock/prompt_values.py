@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from tokenmill.core._checks import as_whole, as_whole_or_none, known, text
 from tokenmill.core.errors import TokenmillError
-from tokenmill.core.prompt_text import VARIABLE, CacheRule, Field, PromptPart
+from tokenmill.core.prompt_text import VARIABLE, Field, PromptPart
+from tokenmill.core.prompt_text import CacheRule as CacheRule
+from tokenmill.core.prompt_text import PromptVariable as PromptVariable
 
 if TYPE_CHECKING:
     from aws_cdk import aws_sns as sns

@@ -11,10 +11,10 @@ from aws_cdk import aws_scheduler as scheduler
 from aws_cdk import aws_stepfunctions as stepfunctions
 from constructs import Construct
 
+from tokenmill.core.errors import TokenmillError
 from tokenmill.security import FunctionEntry, FunctionHosting, RuntimeFunction, actions
 from tokenmill.security.acknowledge import acknowledge, any_resource
 from tokenmill.security.custom_resource import custom_resource
-from tokenmill.security.logs import log_group
 from tokenmill_runtime.functions import BEDROCK_RESOURCES
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ ANSWER_SECONDS = 3600
 WAITER_SECONDS = 3500
 # The most that EventBridge Scheduler takes.
 RETRY_ATTEMPTS = 185
+POLICY_VERSION = "2012-10-17"
 WAITER_VARIABLE = "TOKENMILL_WAITER"
 LEDGER_VARIABLE, LEDGER_PREFIX = "TOKENMILL_LEDGER_PREFIX", "/tokenmill/units"
 ASK_STACK_VARIABLE, ASK_QUOTA_VARIABLE = "TOKENMILL_ASK_STACK", "TOKENMILL_ASK_QUOTA"
@@ -51,35 +52,45 @@ class BedrockResources(Construct):
 
     def __init__(self, scope: Construct, id: str, *, hosting: FunctionHosting | None = None) -> None:
         super().__init__(scope, id)
-        hosting = hosting or FunctionHosting()
-        self.log_group = log_group(self, "WaiterLogs", hosting)
-        self.waiter_role = self._waiter_role()
-        self.waiter = self._waiter()
         self.handler = RuntimeFunction(
             self,
             "Function",
             entry=ENTRY,
             environment={
-                WAITER_VARIABLE: self.waiter.ref,
                 LEDGER_VARIABLE: LEDGER_PREFIX,
                 ASK_STACK_VARIABLE: "1",
                 ASK_QUOTA_VARIABLE: "1",
             },
             hosting=hosting,
         )
-        self._call = self._let_call()
+        self.waiter_role = _role(self, "WaiterRole", "states.amazonaws.com")
+        self.waiter = self._waiter()
+        self._let_call("WaiterCalls", self.waiter_role)
+        self.handler.function.add_environment(WAITER_VARIABLE, self.waiter.ref)
         self.grant(iam.PolicyStatement(actions=list(actions.WAITER_START), resources=[self.waiter.ref]))
+        self._scheduler_role: iam.CfnRole | None = None
 
     @classmethod
-    def of(cls, scope: Construct) -> BedrockResources:
+    def of(cls, scope: Construct, *, hosting: FunctionHosting | None = None) -> BedrockResources:
         """Return the stack's, and make it at the first call.
 
         Args:
             scope: A construct of the stack.
+            hosting: Network, keys and logs of the function; said before any construct asks for one.
+
+        Raises:
+            TokenmillError: If the hosting is said when the function is there.
         """
         stack = cdk.Stack.of(scope)
         found = stack.node.try_find_child(ID)
-        return found if isinstance(found, BedrockResources) else cls(stack, ID)
+        if not isinstance(found, BedrockResources):
+            return cls(stack, ID, hosting=hosting)
+        if hosting is not None:
+            raise TokenmillError(
+                "hosting comes after the first Bedrock resource of the stack, whose function is there; "
+                "call BedrockResources.of(stack, hosting=...) first"
+            )
+        return found
 
     def grant(self, *statements: iam.PolicyStatement) -> None:
         """Let the function do something.
@@ -156,7 +167,7 @@ class BedrockResources(Construct):
             flexible_time_window=cfn.FlexibleTimeWindowProperty(mode="OFF"),
             target=cfn.TargetProperty(
                 arn=self.handler.function.function_arn,
-                role_arn=self._scheduler_role().role_arn,
+                role_arn=self._role_of_schedules().attr_arn,
                 input=cdk.Stack.of(scope).to_json_string(dict(event)),
                 retry_policy=cfn.RetryPolicyProperty(
                     maximum_event_age_in_seconds=retry_seconds, maximum_retry_attempts=RETRY_ATTEMPTS
@@ -164,43 +175,29 @@ class BedrockResources(Construct):
             ),
         )
 
-    def _scheduler_role(self) -> iam.Role:
-        found = self.node.try_find_child("SchedulerRole")
-        if isinstance(found, iam.Role):
-            return found
-        role = iam.Role(
-            self,
-            "SchedulerRole",
-            assumed_by=iam.ServicePrincipal(
-                "scheduler.amazonaws.com",
-                # "Prevent confused deputy": schedules of this account only.
-                conditions={"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}},
-            ),
-            description="Calls the function of Amazon Bedrock's custom resources on time",
-        )
-        function = self.handler.function.function_arn
-        role.add_to_policy(iam.PolicyStatement(actions=list(actions.CALL_FUNCTION), resources=[function]))
-        return role
-
-    def _waiter_role(self) -> iam.Role:
-        role = iam.Role(
-            self,
-            "WaiterRole",
-            assumed_by=iam.ServicePrincipal("states.amazonaws.com"),
-            description="Waits for resources of Amazon Bedrock",
-        )
-        for allowed in (actions.STATE_MACHINE_LOGS, actions.STATE_MACHINE_TRACES):
-            role.add_to_policy(iam.PolicyStatement(actions=list(allowed), resources=["*"]))
-        reason = "CloudWatch Logs' delivery actions and X-Ray's take no resource in a policy."
-        acknowledge(role, {any_resource(): reason})
-        return role
+    def _role_of_schedules(self) -> iam.CfnRole:
+        if self._scheduler_role is None:
+            # "Prevent confused deputy": schedules of this account only.
+            ours = {"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}}
+            self._scheduler_role = _role(self, "SchedulerRole", "scheduler.amazonaws.com", ours)
+            self._let_call("SchedulerCalls", self._scheduler_role)
+        return self._scheduler_role
 
     def _waiter(self) -> stepfunctions.CfnStateMachine:
         machine = stepfunctions.CfnStateMachine
+        watched = _policy(
+            self,
+            "WaiterWatched",
+            self.waiter_role,
+            actions=[*actions.STATE_MACHINE_LOGS, *actions.STATE_MACHINE_TRACES],
+            resource="*",
+        )
+        reason = "CloudWatch Logs' delivery actions and X-Ray's take no resource in a policy."
+        acknowledge(watched, {any_resource(): reason})
         made = machine(
             self,
             "Waiter",
-            role_arn=self.waiter_role.role_arn,
+            role_arn=self.waiter_role.attr_arn,
             definition_string=json.dumps(waiter_definition(cdk.Aws.PARTITION)),
             logging_configuration=machine.LoggingConfigurationProperty(
                 level="ALL",
@@ -209,27 +206,46 @@ class BedrockResources(Construct):
                 destinations=[
                     machine.LogDestinationProperty(
                         cloud_watch_logs_log_group=machine.CloudWatchLogsLogGroupProperty(
-                            log_group_arn=self.log_group.log_group_arn
+                            log_group_arn=self.handler.log_group.log_group_arn
                         )
                     )
                 ],
             ),
             tracing_configuration=machine.TracingConfigurationProperty(enabled=True),
         )
-        made.node.add_dependency(self.waiter_role)
+        # Step Functions tries the rights on the log group when it makes a state machine.
+        made.add_dependency(watched)
         return made
 
-    def _let_call(self) -> iam.CfnPolicy:
-        """Let the waiter call the function, in a policy aside: the waiter stands before the function."""
+    def _let_call(self, id: str, role: iam.CfnRole) -> None:
+        """Let a role call the function, in a policy aside: the waiter's role stands before the function."""
         function = self.handler.function.function_arn
-        statement = {"Effect": "Allow", "Action": list(actions.CALL_FUNCTION), "Resource": function}
-        return iam.CfnPolicy(
-            self,
-            "WaiterCalls",
-            policy_name="WaiterCalls",
-            policy_document={"Version": "2012-10-17", "Statement": [statement]},
-            roles=[self.waiter_role.role_name],
-        )
+        _policy(self, id, role, actions=actions.CALL_FUNCTION, resource=function)
+
+
+def _role(
+    scope: Construct, id: str, service: str, conditions: Mapping[str, object] | None = None
+) -> iam.CfnRole:
+    """Return a role that a service assumes; an L2 would cost each synthesis more than it does here."""
+    trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": service}}
+    if conditions is not None:
+        trust["Condition"] = dict(conditions)
+    return iam.CfnRole(
+        scope, id, assume_role_policy_document={"Version": POLICY_VERSION, "Statement": [trust]}
+    )
+
+
+def _policy(
+    scope: Construct, id: str, role: iam.CfnRole, *, actions: Sequence[str], resource: str
+) -> iam.CfnPolicy:
+    statement = {"Effect": "Allow", "Action": list(actions), "Resource": resource}
+    return iam.CfnPolicy(
+        scope,
+        id,
+        policy_name=id,
+        policy_document={"Version": POLICY_VERSION, "Statement": [statement]},
+        roles=[role.ref],
+    )
 
 
 def waiter_definition(partition: str) -> dict[str, Any]:

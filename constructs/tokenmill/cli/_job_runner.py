@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import boto3
 
-_PATIENCE = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 4})
+PATIENCE = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 4})
 # "Name" of StartExecution: 1 to 80 characters; the rest is for the number of the try.
 NAME_DIGITS = 32
 _UNREACHABLE = (
@@ -98,8 +98,8 @@ class JobRunner:
 
     def __init__(self, session: boto3.Session) -> None:
         self.region = session.region_name or ""
-        self._session = session
-        self._states = session.client("stepfunctions", config=_PATIENCE)
+        self.session = session
+        self._states = session.client("stepfunctions", config=PATIENCE)
         self.local = _local_cloud(session, self._states.meta.endpoint_url)
 
     def jobs(self, *, kind: str = "", stack: str = "", name: str = "") -> tuple[Job, ...]:
@@ -251,7 +251,7 @@ class JobRunner:
             job.description["recipe"],
         )
         key = hashlib.sha256(f"{name}\n{recipe}".encode()).hexdigest()
-        client = self._session.client("ssm", config=_PATIENCE)
+        client = self.session.client("ssm", config=PATIENCE)
         try:
             manifest = read_manifest(client.get_parameter(Name=name)["Parameter"]["Value"])
         except ClientError as error:
@@ -288,7 +288,7 @@ class JobRunner:
         return Job(kind=tags[jobs.JOB_TAG], name=name, stack=stack, arn=arn, description=description)
 
     def _digest(self, repository: str, tag: str, job: Job) -> str:
-        client = self._session.client("ecr", config=_PATIENCE)
+        client = self.session.client("ecr", config=PATIENCE)
         try:
             found = client.describe_images(repositoryName=repository, imageIds=[{"imageTag": tag}])
         except ClientError as error:
@@ -302,7 +302,7 @@ class JobRunner:
         return str(found["imageDetails"][0]["imageDigest"])
 
     def _exists(self, bucket: str, key: str) -> bool:
-        client = self._session.client("s3", config=_PATIENCE)
+        client = self.session.client("s3", config=PATIENCE)
         try:
             client.head_object(Bucket=bucket, Key=key)
         except ClientError as error:

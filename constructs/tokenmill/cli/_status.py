@@ -41,6 +41,11 @@ def print_status(console: Console, document: dict[str, Any]) -> None:
     policies = [[entry["PolicyName"], entry["PolicyType"]] for entry in document["scaling_policies"]]
     _table(console, "Scaling policies", ["policy", "type"], policies)
     console.print(f"control loop: {document['control_loop']}\n")
+    units = [
+        [entry["name"], entry["model"], str(entry["units"]), entry["status"], entry["commitment"]]
+        for entry in document["model_units"]
+    ]
+    _table(console, "Bedrock model units", ["name", "model", "units", "status", "commitment"], units)
     alarms = [[entry["name"], entry["state"], entry["reason"]] for entry in document["alarms"]]
     _table(console, "Alarms", ["alarm", "state", "reason"], alarms)
     console.print(f"metrics seen: {', '.join(document['metrics']) or 'none yet'}\n")

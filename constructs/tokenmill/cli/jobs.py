@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -47,15 +47,19 @@ def list_jobs(
     region: Region = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """List the jobs of deployed stacks and how their last run went."""
+    """List the jobs of deployed stacks, how their last run went, and model units that outlived a stack."""
+    from tokenmill.cli._commit_units import retained_line
+
     runner = _runner(region)
     found = [(job, runner.last(job)) for job in runner.jobs(kind=kind, stack=stack)]
+    retained = [] if kind else _retained(runner, stack)
     if as_json:
         print_json(
             {
                 "schema": 1,
                 "region": runner.region,
                 "jobs": [{**_shown(job), "last": _ran(last)} for job, last in found],
+                "retained_units": retained,
             }
         )
         return
@@ -66,6 +70,8 @@ def list_jobs(
         )
     if not found:
         typer.echo(f"no jobs are deployed in {runner.region}; a CompiledModel in a stack makes one")
+    for entry in retained or ():
+        typer.echo(retained_line(entry))
 
 
 def run(
@@ -86,6 +92,9 @@ def run(
     text = _input(input)
     prices = read_prices(price or [])
     runner = _runner(region)
+    if kind == COMMIT_UNITS:
+        _commit_units(runner, stack, name, prices, yes=yes, as_json=as_json)
+        return
     job = runner.only(kind, stack=stack, name=name)
     _check_input(job, text)
     key, built = runner.built(job, text)
@@ -152,6 +161,36 @@ def _agree(job: Job, runner: JobRunner, prices: dict[str, float], *, yes: bool, 
         )
     if not typer.confirm(f"run it in your account in {region}?", err=True):
         raise TokenmillError("not agreed, nothing was started")
+
+
+def _retained(runner: JobRunner, stack: str) -> list[dict[str, Any]] | None:
+    """Return model units that outlived a stack; None, and a warning, where the ledger cannot be read."""
+    from tokenmill.cli._commit_units import retained_units
+
+    try:
+        return retained_units(runner.session, stack)
+    except TokenmillError as error:
+        typer.echo(f"warning: model units that outlived their stack cannot be listed: {error}", err=True)
+        return None
+
+
+def _commit_units(
+    runner: JobRunner, stack: str, name: str, prices: dict[str, float], *, yes: bool, as_json: bool
+) -> None:
+    from tokenmill.cli._commit_units import Offer, Place, commit
+
+    def agree(offer: Offer) -> None:
+        if yes or runner.local:
+            return
+        if not _somebody_is_there():
+            raise TokenmillError(
+                f"a commitment costs money ({offer.sentence()}) and nobody is there to ask; agree with --yes"
+            )
+        if not typer.confirm(f"buy it in your account in {runner.region}?", err=True):
+            raise TokenmillError("not agreed, nothing was bought")
+
+    place = Place(session=runner.session, local=runner.local)
+    commit(place, stack=stack, name=name, prices=prices, agree=agree, as_json=as_json)
 
 
 def _somebody_is_there() -> bool:

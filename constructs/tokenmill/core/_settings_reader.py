@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tokenmill.core.batch_settings import BATCH, KINDS, BatchLoad
+from tokenmill.core.bedrock_prices import OVERRIDE_KEYS
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.trace import read_trace
 from tokenmill.core.workload import QUANTIZATIONS, Limits, Slo, SpeculativeDecoding, TokenSpread, Workload
@@ -79,6 +80,7 @@ BATCH_SECTION = {
     "run": TABLE,
     "limits": TABLE,
     "profile": ONE_OF_PROFILES,
+    "token_prices": TABLE,
 }
 RUN = {"records": WHOLE, "input_tokens": WHOLE, "output_tokens": WHOLE, "deadline_hours": NUMBER}
 QUANTIZATION_NAMES = Kind(
@@ -172,6 +174,9 @@ def read_batch(section: object, problems: list[str]) -> dict[str, Any] | None:
         )
     load = _value(BatchLoad, f"{BATCH}.run", section.get("run"), RUN, tuple(RUN), problems)
     allowed = _value(Limits, f"{BATCH}.limits", section.get("limits", {}), LIMITS, (), problems)
+    prices = section.get("token_prices")
+    if isinstance(prices, dict):
+        _check(f"{BATCH}.token_prices", prices, dict.fromkeys(OVERRIDE_KEYS, NUMBER), (), problems)
     if len(problems) > before:
         return None
     return {
@@ -182,6 +187,7 @@ def read_batch(section: object, problems: list[str]) -> dict[str, Any] | None:
         "load": load,
         "limits": allowed,
         "profile": section.get("profile", "dev"),
+        "token_prices": prices,
     }
 
 

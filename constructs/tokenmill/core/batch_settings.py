@@ -13,6 +13,7 @@ from tokenmill.core.model_catalog import find_model
 from tokenmill.core.workload import MOST_TOKENS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tokenmill.core.model_spec import ModelSpec
@@ -78,6 +79,8 @@ class BatchSettings:
         load: What one run has to answer.
         limits: What may be chosen from on SageMaker.
         profile: "dev" or "prod".
+        token_prices: Bedrock's prices of your own by part, such as "batch_input", in US dollars a million
+            tokens; None for the price table's.
     """
 
     path: Path
@@ -88,6 +91,7 @@ class BatchSettings:
     load: BatchLoad
     limits: Limits
     profile: str
+    token_prices: Mapping[str, float] | None = None
 
     stack = BATCH
 
@@ -121,5 +125,6 @@ class BatchSettings:
                 "model": None if found is None else [found[0].id, encode(found[0])],
                 "load": encode(self.load),
                 "limits": encode(self.limits),
+                "token_prices": None if self.token_prices is None else dict(self.token_prices),
             }
         )

@@ -2,7 +2,8 @@
 
 Sources: the doctor's table for SageMaker; "Amazon VPC quotas" and "Lambda quotas" for names, their codes as
 public quota checkers use them (L-0263D0A3, L-F678F1CE, L-B99A9384);
-"Quotas for the bedrock-runtime endpoint" (Amazon Bedrock User Guide) for the names of the token quotas.
+"Quotas for the bedrock-runtime endpoint" (Amazon Bedrock User Guide) for the names of the token quotas,
+"Amazon Bedrock service quotas" (AWS General Reference) for those of model units.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from tokenmill.cost.assembly import NotKnownError
 from tokenmill.cost.endpoints import ENDPOINT, fleets
 from tokenmill.cost.jobs import USAGES, run_costs
 from tokenmill.cost.report import QuotaNeed
+from tokenmill.cost.units import UNITS_TYPE, most_units
 from tokenmill.doctor.quotas import BUILD_SIZES, SAGEMAKER, build_quota_name, endpoint_quota, quota_name
 
 if TYPE_CHECKING:
@@ -75,6 +77,8 @@ def quotas_of(stacks: Iterable[CostStack]) -> tuple[QuotaNeed, ...]:
             if size:
                 key = ("codebuild", build_quota_name(size), "", stack.region)
                 needs.add(key, 0, 1, "builds of one deployment run at the same time")
+        for units in stack.of_type(UNITS_TYPE):
+            _count_units(needs, units, stack)
         for kind, (service, name, code, note) in COUNTED.items():
             count = sum(1 for _ in stack.of_type(kind))
             if count:
@@ -96,6 +100,15 @@ def _count_instances(needs: _Needs, endpoint: Resource, stack: CostStack) -> Non
             quota = endpoint_quota(pool.instance_type)
             floor, note = (0, INSTEAD) if number else (pool.busiest, "")
             needs.add((quota.service, quota.name, quota.code, stack.region), floor, fleet.most, note)
+
+
+def _count_units(needs: _Needs, units: Resource, stack: CostStack) -> None:
+    try:
+        name, fewest, most = most_units(units)
+    except NotKnownError:
+        return  # the line of the units says why nothing is known
+    note = "0 by default, with or without commitment; ask AWS Support for model units"
+    needs.add(("bedrock", name, "", stack.region), fewest, most, note)
 
 
 def _build_size(project: Resource) -> str:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tokenmill.cost.assembly import CostStack, Resource
 
 UNITS_TYPE = "Custom::TokenmillProvisionedThroughput"
+# What a deployment buys is without commitment.
+QUOTA = "Model units no-commitment Provisioned Throughputs across {} models"
 
 
 def unit_charges(resource: Resource, stack: CostStack) -> Iterable[Charge]:
@@ -58,6 +60,32 @@ def unit_charges(resource: Resource, stack: CostStack) -> Iterable[Charge]:
         note="; ".join(notes),
         usd_per_hour=stated,
     )
+
+
+def most_units(resource: Resource) -> tuple[str, float, float]:
+    """Return the quota that units count against, and how many are owned in the busiest hour, and at the most.
+
+    Replacing units beside the old ones takes both for minutes.
+
+    Args:
+        resource: A resource of provisioned units.
+
+    Raises:
+        NotKnownError: The number of units is decided by the deployment.
+        TokenmillError: A property is malformed.
+    """
+    properties = resource.properties
+    always = 0.0 if properties.get("Scheduled") == "true" else resource.number("ModelUnits")
+    busiest = always + sum(item.units for item in _hours(resource))
+    most = busiest
+    if "Scaling" in properties:
+        most += int(_document(properties["Scaling"], resource, "Scaling")["Ceiling"]) - always
+    if properties.get("Replacement") == "MAKE_BEFORE_BREAK":
+        most += always
+    custom = "custom-model/" in plain_text(properties.get("ModelId")) or TOKEN in plain_text(
+        properties.get("ModelId")
+    )
+    return QUOTA.format("custom" if custom else "base"), busiest, most
 
 
 def _model(value: object) -> str:

@@ -141,9 +141,7 @@ def _look(naming: Naming, partition: str) -> States:
             {"Name.$": "$.parameter"},
             ResultSelector={"manifest.$": "States.StringToJson($.Parameter.Value)"},
             ResultPath="$.found",
-            Catch=[
-                {"ErrorEquals": ["Ssm.ParameterNotFoundException"], "ResultPath": "$.missing", "Next": "Find"}
-            ],
+            Catch=[{"ErrorEquals": _named("ParameterNotFound"), "ResultPath": "$.missing", "Next": "Find"}],
             Next="IsSame",
         ),
         "IsSame": {
@@ -164,6 +162,11 @@ def _look(naming: Naming, partition: str) -> States:
             "CausePath": f"States.Format('{taken}', $.version, $.found.manifest.recipe)",
         },
     }
+
+
+def _named(code: str) -> list[str]:
+    """Return an error of the Parameter Store by the SDK for Java's name, which is not the service's own."""
+    return [f"Ssm.{code}Exception", f"Ssm.{code}"]
 
 
 def _find(finding: str, partition: str) -> States:
@@ -237,7 +240,7 @@ def _record(about: JobAbout, naming: Naming, partition: str) -> States:
             ResultPath="$.recorded",
             Catch=[
                 {
-                    "ErrorEquals": ["Ssm.ParameterAlreadyExistsException"],
+                    "ErrorEquals": _named("ParameterAlreadyExists"),
                     "ResultPath": "$.other",
                     "Next": "Look",
                 }

@@ -1,4 +1,4 @@
-"""Members of an API under names that begin with a capital letter, as CloudFormation and Step Functions write them."""
+"""Members of an API under capitalised names, as CloudFormation and Step Functions write them."""
 
 from __future__ import annotations
 

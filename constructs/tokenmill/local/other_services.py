@@ -1,4 +1,4 @@
-"""The services beside SageMaker's hosting: Bedrock, builds, jobs, asynchronous inference, workflows, events."""
+"""The services beside SageMaker's hosting: Bedrock, builds, jobs, asynchronous inference, workflows."""
 
 from __future__ import annotations
 

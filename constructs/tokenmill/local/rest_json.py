@@ -251,12 +251,17 @@ def _typed(shape: Shape, value: Any) -> Any:
         return {key: _typed(shape.value, item) for key, item in value.items()}
     try:
         if shape.type_name == "timestamp" and isinstance(value, str | int | float):
-            return parse_timestamp(value)
+            return _moment(value)
         if shape.type_name == "blob" and isinstance(value, str):
             return base64.b64decode(value, validate=True)
     except (ValueError, binascii.Error) as error:
         raise AwsError("SerializationException", f"{value!r} is no {shape.type_name}") from error
     return value
+
+
+def _moment(value: Any) -> Any:
+    """Return a time of a JSON body, seconds or ISO 8601; botocore reads both."""
+    return parse_timestamp(value)
 
 
 def _plain(shape: Shape, value: Any) -> Any:

@@ -1,8 +1,8 @@
 """Service Quotas of Bedrock, as far as the local cloud applies them.
 
 AWS does not publish the codes of Bedrock's quotas; here a code follows from the quota's name.
-Source: Service Quotas API Reference, "ListServiceQuotas", "GetServiceQuota", "RequestServiceQuotaIncrease"; AWS
-General Reference, "Amazon Bedrock endpoints and quotas" (names).
+Source: Service Quotas API Reference, "ListServiceQuotas", "GetServiceQuota", "RequestServiceQuotaIncrease";
+AWS General Reference, "Amazon Bedrock endpoints and quotas" (names).
 """
 
 from __future__ import annotations

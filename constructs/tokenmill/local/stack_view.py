@@ -123,6 +123,7 @@ class StackView:
                 scope, "DescribeScalingPolicies", {"ServiceNamespace": "sagemaker"}
             )["ScalingPolicies"],
             "control_loop": CONTROL_LOOP,
+            "model_units": self._cloud.others.bedrock.units(scope),
             "alarms": [
                 {"name": alarm["AlarmName"], "state": alarm["StateValue"], "reason": alarm["StateReason"]}
                 for alarm in alarms

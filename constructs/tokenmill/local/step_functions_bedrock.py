@@ -1,8 +1,8 @@
 """Step Functions' integrations with Bedrock: every operation through the AWS SDK, and the optimised ones.
 
-Source: AWS Step Functions Developer Guide, "Invoke and customize Amazon Bedrock models with Step Functions" (bodies of
-`invokeModel`; `createModelCustomizationJob.sync`), "Learning to use AWS service SDK integrations" (members and
-errors begin with capital letters).
+Source: AWS Step Functions Developer Guide, "Invoke and customize Amazon Bedrock models with Step Functions"
+(bodies of `invokeModel`; `createModelCustomizationJob.sync`), "Learning to use AWS service SDK
+integrations" (members and errors begin with capital letters).
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 AUTO = "auto"
 BEDROCK_HOURS = 24.0
 MILLION = 1_000_000
+WAY_OUT = "set input, output, batch_input and batch_output in [batch.token_prices], USD a million tokens"
 # From the start of a job or a waking endpoint to its first answer: an instance, an image of 10 GB, the
 # weights. Measured starts of LLM endpoints are 5 to 15 minutes (docs/sagemaker.md); a run pays for them.
 START_HOURS = 0.25
@@ -111,16 +112,16 @@ def bedrock_option(
 def _bedrock_usd(
     model: str, load: BatchLoad, region: str, prices: Mapping[str, float] | None
 ) -> tuple[float | None, str]:
-    way_out = "give --token-price batch_input=USD,batch_output=USD"
     try:
-        quote = bedrock_price(model, region, given=prices, way_out=way_out)
+        quote = bedrock_price(model, region, given=prices, way_out=WAY_OUT)
     except TokenmillError as error:
         if prices is not None:
             raise
         return None, str(error)
     tier = quote.price.tiers.get("batch") if quote.price is not None else None
     if tier is None:
-        return None, quote.note or f"no batch price of {model} in {region} is known; {way_out}"
+        missing = f"no batch price of {model} in {region} is known; {WAY_OUT}"
+        return None, "; ".join(part for part in (quote.note, missing) if part)
     tokens = load.input_tokens * tier.input + load.output_tokens * tier.output
     return load.records * tokens / MILLION, quote.note
 
@@ -136,7 +137,7 @@ def sagemaker_options(
         transform_types: Instance types that batch transform has.
         most_instances: The most instances at once.
     """
-    made = []
+    made: list[tuple[BatchOption, Fleet | None]] = []
     for kind, types in ((TRANSFORM, transform_types), (ASYNC, None)):
         if found is None:
             refused = "the section names no model for SageMaker"
@@ -205,7 +206,6 @@ def batch_plan_for(
     *,
     transform_types: Collection[str],
     prices: Mapping[str, float] | None = None,
-    token_prices: Mapping[str, float] | None = None,
     today: datetime.date | None = None,
 ) -> BatchPlan:
     """Return the choice for a section [batch].
@@ -214,7 +214,6 @@ def batch_plan_for(
         settings: The section.
         transform_types: Instance types that batch transform has.
         prices: Hourly prices of your own, by instance type, in US dollars.
-        token_prices: Bedrock's prices of your own, by part.
         today: Day that the age of prices is measured from; None is the current day.
 
     Raises:
@@ -230,7 +229,9 @@ def batch_plan_for(
         refused = "the section names no bedrock_model"
         options.insert(0, BatchOption(kind=BEDROCK_BATCH, runs_on="", refused=refused))
     else:
-        options.insert(0, bedrock_option(settings.bedrock_model, load, settings.region, prices=token_prices))
+        options.insert(
+            0, bedrock_option(settings.bedrock_model, load, settings.region, prices=settings.token_prices)
+        )
     ranked, reason = choose(options, backend=settings.backend)
     fleets = {option.kind: fleet for option, fleet in on_sagemaker}
     fleet = None if ranked[0].refused else fleets.get(ranked[0].kind)

@@ -1,10 +1,10 @@
 """The records of a batch inference job, read from S3, answered one by one, and written back.
 
-Records are read and written as streams, so that memory does not grow with a job. The built-in text engine answers
-at once, without the time that a model takes; with a real model server behind the local cloud, that server answers.
-Sources: Amazon Bedrock User Guide, "Format and upload your batch inference data" (recordId, modelInput; results
-come in any order), "View the results of a batch inference job" (OBJECT.out, manifest.json.out, error objects) and
-"Quotas for Amazon Bedrock" (fewest and most records of a job).
+Records are read and written as streams, so that memory does not grow with a job. The built-in text engine
+answers at once, without the time that a model takes; with a real model server behind the local cloud, that
+server answers. Sources: Amazon Bedrock User Guide, "Format and upload your batch inference data" (recordId,
+modelInput; results come in any order), "View the results of a batch inference job" (OBJECT.out,
+manifest.json.out, error objects) and "Quotas for Amazon Bedrock" (fewest and most records of a job).
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import json
 import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from botocore.exceptions import ClientError
 
 from tokenmill.core.batch_quotas import batch_quota
 from tokenmill.core.errors import TokenmillError
@@ -170,15 +172,17 @@ class BatchRun:
         """
         faults = self.faults.get(scope, BatchFaults())
         try:
-            counts = self._records(scope, job, faults)
-        except (_JobError, AwsError) as error:
+            self._records(scope, job, faults)
+        except (_JobError, AwsError, ClientError) as error:
             self._control.invocation_jobs.end(scope, job, "Failed", str(error))
             return
+        except Exception:
+            self._control.invocation_jobs.end(scope, job, "Failed", "An internal server error occurred")
+            raise
         status = faults.status or "Completed"
         self._control.invocation_jobs.end(scope, job, status, faults.message if faults.status else None)
-        assert counts.success + counts.error <= counts.total
 
-    def _records(self, scope: Scope, job: Job, faults: BatchFaults) -> Counts:
+    def _records(self, scope: Scope, job: Job, faults: BatchFaults) -> None:
         s3 = self._clients.client(scope, "s3")
         source = job.request["inputDataConfig"]["s3InputDataConfig"]["s3Uri"]
         target = job.request["outputDataConfig"]["s3OutputDataConfig"]["s3Uri"].rstrip("/")
@@ -209,7 +213,6 @@ class BatchRun:
                     s3.upload_fileobj(output, split_uri(target)[0], f"{folder}/{name}.out")
         manifest = json.dumps(counts.manifest()).encode()
         s3.put_object(Bucket=split_uri(target)[0], Key=f"{folder}/manifest.json.out", Body=manifest)
-        return counts
 
     def _answerer(self, scope: Scope, job: Job) -> Callable[[Params], Params]:
         """Return what answers a record's `modelInput`."""
@@ -273,7 +276,8 @@ def _inputs(s3: Any, uri: str) -> list[tuple[str, int]]:
 
 
 def _lines(s3: Any, bucket: str, key: str) -> Iterator[bytes]:
-    with s3.get_object(Bucket=bucket, Key=key)["Body"] as body:
+    # StreamingBody's own context manager gives the raw connection, which has no lines.
+    with closing(s3.get_object(Bucket=bucket, Key=key)["Body"]) as body:
         for line in body.iter_lines(chunk_size=1 << 20):
             if line.strip():
                 yield line

@@ -1,9 +1,10 @@
 """What throttles a call: tokens a minute of a model on demand, or of the model units that were bought.
 
 A call reserves what it may use before it runs and settles what it used at its end.
-Source: Amazon Bedrock User Guide, "How tokens are counted in Amazon Bedrock" (input, cache and `max_tokens` are
-reserved; input, cache writes and output times the burndown rate are counted), "Increase model invocation capacity
-with Provisioned Throughput". AWS does not publish what one model unit holds: `UNIT_TOKENS` stands for it.
+Source: Amazon Bedrock User Guide, "How tokens are counted in Amazon Bedrock" (input, cache and `max_tokens`
+are reserved; input, cache writes and output times the burndown rate are counted), "Increase model
+invocation capacity with Provisioned Throughput". AWS does not publish what one model unit holds:
+`UNIT_TOKENS` stands for it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """One Converse call from its admission to its account: quota, guardrail, model, tokens, metrics.
 
-Source: Amazon Bedrock API Reference, "Converse", "ConverseStream" (members and events of an answer), "TokenUsage";
-Amazon Bedrock User Guide, "Monitor the performance of Amazon Bedrock" (metrics), "Prompt caching".
+Source: Amazon Bedrock API Reference, "Converse", "ConverseStream" (members and events of an answer),
+"TokenUsage"; Amazon Bedrock User Guide, "Monitor the performance of Amazon Bedrock" (metrics), "Prompt
+caching".
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class Call:
             )
         else:
             self._reservation = desk.capacity.on_demand(self.scope, self.route.asked, tokens.tokens + most)
-        self._input = desk.cache.use((self.scope, self.route.model), tokens)
+        self._input = desk.cache.use(self.scope, self.route.model, tokens)
         return None
 
     def give_back(self) -> None:
@@ -140,7 +141,7 @@ class Call:
             message: What the guardrail says.
         """
         answer = self.blocked_answer(message)
-        ending = {name: answer[name] for name in ("usage", "metrics", "trace") if name in answer}
+        ending: Params = {name: answer[name] for name in ("usage", "metrics", "trace") if name in answer}
         return (
             _event("messageStart", {"role": "assistant"})
             + _delta(message)
@@ -241,13 +242,16 @@ class StreamedAnswer:
             data: The bytes.
         """
         self._buffer.add_data(data)
-        for message in self._buffer:
+        for message in self._messages():
             headers = {name: str(value) for name, value in message.headers.items()}
             if headers.get(":message-type") != "event":
                 yield encode_message(headers, message.payload)
                 continue
             document = json.loads(message.payload)
             yield from self._event(headers[":event-type"], document)
+
+    def _messages(self) -> Iterator[Any]:
+        yield from self._buffer
 
     def _event(self, kind: str, document: dict[str, Any]) -> Iterator[bytes]:
         if kind == "contentBlockDelta":

@@ -1,9 +1,9 @@
 """A guardrail around one Converse call: its input, its answer, and its answer while it streams.
 
-Source: Amazon Bedrock User Guide, "Include a guardrail with the Converse API" (what is assessed where `guardContent`
-stands and where it does not) and "Configure streaming response behavior to filter content" (sync buffers chunks
-until they are assessed, async sends them at once and cannot mask); Amazon Bedrock API Reference,
-"GuardrailTraceAssessment".
+Source: Amazon Bedrock User Guide, "Include a guardrail with the Converse API" (what is assessed where
+`guardContent` stands and where it does not) and "Configure streaming response behavior to filter content"
+(sync buffers chunks until they are assessed, async sends them at once and cannot mask); Amazon Bedrock API
+Reference, "GuardrailTraceAssessment".
 """
 
 from __future__ import annotations

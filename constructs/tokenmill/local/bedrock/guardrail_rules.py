@@ -1,8 +1,9 @@
 """What a guardrail finds in a text: words, personal data, patterns, topics, filters and grounding.
 
-Words, patterns, personal data of a fixed form and grounding are really matched. Topics and content filters have
-no classifier behind them here: a topic is found by the words of its name and examples, a filter by a short list.
-Source: Amazon Bedrock User Guide, "Components of a guardrail"; Amazon Bedrock API Reference, "GuardrailAssessment".
+Words, patterns, personal data of a fixed form and grounding are really matched. Topics and content filters
+have no classifier behind them here: a topic is found by the words of its name and examples, a filter by a
+short list. Source: Amazon Bedrock User Guide, "Components of a guardrail"; Amazon Bedrock API Reference,
+"GuardrailAssessment".
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ Source = Literal["INPUT", "OUTPUT"]
 Spans = list[tuple[int, int, str]]
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 _COMMON = frozenset(
-    "about after also another because been before could does from give good have help here into just know like "
-    "make many more most much need only other over please should some such than that their them then there these "
-    "they this those very want what when where which while will with would your".split()
+    "about after also another because been before could does from give good have help here into just know "
+    "like make many more most much need only other over please should some such than that their them then "
+    "there these they this those very want what when where which while will with would your".split()
 )
 # The managed list of profanity is not published; these stand for it.
 PROFANITY = ("damn", "bastard", "bullshit", "crap", "shit", "fuck", "asshole")
@@ -211,7 +212,7 @@ def _filters(guardrail: Params, text: str, source: Source, finding: Finding) -> 
 
 
 def _grounding(guardrail: Params, text: str, finding: Finding, *, grounding: str, query: str) -> None:
-    """Score an answer by the share of its content words in the source, and of the question's in the answer."""
+    """Score an answer by its content words that are in the source, and the question's that are in it."""
     answer = _content_words(text)
     scores = {
         "GROUNDING": _share(answer, _content_words(grounding)),

@@ -1,8 +1,8 @@
 """InvokeModel's bodies, which every provider has of its own, as Converse requests and back.
 
 Sources: Amazon Bedrock User Guide, "Inference request parameters and response fields for foundation models":
-"Anthropic Claude Messages API", "Amazon Nova" (Amazon Nova User Guide, "Complete request schema"), "Meta Llama
-models"; "Import a customized model" (imported models take OpenAI's chat completions).
+"Anthropic Claude Messages API", "Amazon Nova" (Amazon Nova User Guide, "Complete request schema"), "Meta
+Llama models"; "Import a customized model" (imported models take OpenAI's chat completions).
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def dialect_of(model: str, *, imported: bool) -> Dialect:
             return dialect
     raise AwsError(
         "ValidationException",
-        f"the local cloud does not know InvokeModel's bodies of {model}, only of {', '.join(_DIALECTS)} and of "
-        "imported models; use Converse",
+        f"the local cloud does not know InvokeModel's bodies of {model}, only of {', '.join(_DIALECTS)} and "
+        "of imported models; use Converse",
     )
 
 

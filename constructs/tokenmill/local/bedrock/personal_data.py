@@ -1,7 +1,8 @@
 """Personal data that has a form of its own, found in a text.
 
-Names, addresses, ages, user names and passwords have none; a guardrail of the local cloud does not find those.
-Source: Amazon Bedrock User Guide, "Remove PII from conversations by using sensitive information filters".
+Names, addresses, ages, user names and passwords have none; a guardrail of the local cloud does not find
+those. Source: Amazon Bedrock User Guide, "Remove PII from conversations by using sensitive information
+filters".
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def find_personal_data(kind: str, text: str) -> Iterator[tuple[int, int]]:
     pattern = PATTERNS.get(kind)
     if pattern is None:
         return
-    holds = _CHECKS.get(kind, lambda _: True)
+    holds: Callable[[str], bool] = _CHECKS.get(kind, bool)
     for found in pattern.finditer(text):
         if holds(found.group()):
             yield found.start(), found.end()

@@ -1,8 +1,8 @@
 """Inference profiles and prompt routers.
 
-Source: Amazon Bedrock API Reference, "CreateInferenceProfile", "GetInferenceProfile", "CreatePromptRouter" and
-"GetPromptRouter"; Amazon Bedrock User Guide, "Increase throughput with cross-Region inference" (prefixes of ids)
-and "Understanding intelligent prompt routing".
+Source: Amazon Bedrock API Reference, "CreateInferenceProfile", "GetInferenceProfile", "CreatePromptRouter"
+and "GetPromptRouter"; Amazon Bedrock User Guide, "Increase throughput with cross-Region inference"
+(prefixes of ids) and "Understanding intelligent prompt routing".
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def routed_model(router: Params, input_tokens: int) -> str:
 
     Args:
         router: As GetPromptRouter describes it.
-        input_tokens: Tokens of the prompt; the longer it is, the worse the other model is predicted to answer.
+        input_tokens: Tokens of the prompt; the more, the worse the other model is predicted to answer.
     """
     fallback: str = router["fallbackModel"]["modelArn"]
     others = [entry["modelArn"] for entry in router["models"] if entry["modelArn"] != fallback]

@@ -1,8 +1,8 @@
 """What a Converse request counts as: its tokens, and how many of them a prompt cache reads and writes.
 
-Source: Amazon Bedrock User Guide, "Prompt caching for faster model inference" (order tools, system, messages; a
-checkpoint needs a minimum of tokens, lives five minutes after its last use, or an hour; `inputTokens` are those
-neither read nor written); Amazon Bedrock API Reference, "CountTokens".
+Source: Amazon Bedrock User Guide, "Prompt caching for faster model inference" (order tools, system,
+messages; a checkpoint needs a minimum of tokens, lives five minutes after its last use, or an hour;
+`inputTokens` are those neither read nor written); Amazon Bedrock API Reference, "CountTokens".
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tokenmill.core.prompt_text import cache_rule
 from tokenmill.local.model_server.text import count_tokens
 
 if TYPE_CHECKING:
@@ -120,33 +121,48 @@ def _block(block: Params) -> Iterator[tuple[str, str]]:
         yield "text", json.dumps(block, sort_keys=True, default=str)
 
 
+def fewest_tokens(model: str) -> int:
+    """Return how many tokens a prefix needs that a model keeps; those of most models where nothing is known.
+
+    Args:
+        model: A foundation model's id.
+    """
+    rule = cache_rule(model)
+    return MINIMUM_TOKENS if rule is None else rule.minimum_tokens
+
+
 class PromptCache:
     """The prefixes that models keep.
 
     Args:
-        minimum: Fewest tokens of a prefix that is kept.
+        minimum: Fewest tokens of a prefix that a model keeps, by its id.
         clock: Seconds on a clock that never goes back.
     """
 
-    def __init__(self, *, minimum: int = MINIMUM_TOKENS, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, minimum: Callable[[str], int] = fewest_tokens, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._minimum = minimum
         self._clock = clock
-        self._kept: dict[tuple[Hashable, str], float] = {}
+        self._kept: dict[tuple[Hashable, str, str], float] = {}
 
-    def use(self, owner: Hashable, request: Counted) -> InputUsage:
+    def use(self, owner: Hashable, model: str, request: Counted) -> InputUsage:
         """Return how a request's tokens are billed, and keep its prefixes.
 
         Args:
-            owner: Whose cache: account, region and model.
+            owner: Whose cache: account and region.
+            model: Whose prefixes they are.
             request: What the request counts as.
         """
         now = self._clock()
         self._kept = {key: end for key, end in self._kept.items() if end > now}
-        eligible = [point for point in request.checkpoints if point.tokens >= self._minimum]
-        read = max((point.tokens for point in eligible if (owner, point.digest) in self._kept), default=0)
+        minimum = self._minimum(model)
+        eligible = [point for point in request.checkpoints if point.tokens >= minimum]
+        found = [point.tokens for point in eligible if (owner, model, point.digest) in self._kept]
+        read = max(found, default=0)
         written, last = dict[str, int](), read
         for point in eligible:
-            self._kept[(owner, point.digest)] = now + TTL_SECONDS[point.ttl]
+            self._kept[owner, model, point.digest] = now + TTL_SECONDS[point.ttl]
             if point.tokens > last:
                 written[point.ttl] = written.get(point.ttl, 0) + point.tokens - last
                 last = point.tokens

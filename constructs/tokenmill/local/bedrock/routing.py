@@ -1,8 +1,9 @@
 """What a `modelId` stands for: a model, a profile, a router, a prompt, model units or a deployment.
 
-Source: Amazon Bedrock API Reference, "Converse" and "InvokeModel" (`modelId`); Amazon Bedrock User Guide, "Use an
-inference profile in model invocation", "Use a Provisioned Throughput with an Amazon Bedrock resource",
-"Understanding intelligent prompt routing". Wordings of refusals are those that users of the service report.
+Source: Amazon Bedrock API Reference, "Converse" and "InvokeModel" (`modelId`); Amazon Bedrock User Guide,
+"Use an inference profile in model invocation", "Use a Provisioned Throughput with an Amazon Bedrock
+resource", "Understanding intelligent prompt routing". Wordings of refusals are those that users of the
+service report.
 """
 
 from __future__ import annotations
@@ -146,6 +147,6 @@ class Routing:
 def _not_on_demand(model_id: str) -> AwsError:
     return AwsError(
         "ValidationException",
-        f"Invocation of model ID {model_id} with on-demand throughput isn't supported. Retry your request with "
-        "the ARN of a deployment or of a Provisioned Throughput of this model.",
+        f"Invocation of model ID {model_id} with on-demand throughput isn't supported. Retry your request "
+        "with the ARN of a deployment or of a Provisioned Throughput of this model.",
     )

@@ -1,7 +1,7 @@
 """Bedrock's runtime: Converse, ConverseStream, InvokeModel, CountTokens and ApplyGuardrail.
 
-Answers come from a model server for each model. Source: Amazon Bedrock API Reference, the operations of "Amazon
-Bedrock Runtime" (paths, errors, events).
+Answers come from a model server for each model. Source: Amazon Bedrock API Reference, the operations of
+"Amazon Bedrock Runtime" (paths, errors, events).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 

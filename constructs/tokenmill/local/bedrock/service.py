@@ -1,4 +1,4 @@
-"""Everything of Bedrock in the local cloud, put together: one state behind the APIs, CloudFormation and jobs."""
+"""Bedrock in the local cloud, put together: one state behind the APIs, CloudFormation and jobs."""
 
 from __future__ import annotations
 
@@ -176,14 +176,14 @@ class Bedrock:
             named[f"On-demand model inference tokens per minute for {model}"] = tokens
         return named
 
-    def describe(self, scope: Scope) -> Params:
-        """Return what `tokenmill status` shows.
+    def units(self, scope: Scope) -> list[Params]:
+        """Return the model units that are paid for, as `tokenmill status` shows them.
 
         Args:
             scope: Whose.
         """
         now = self.control.clock()
-        units = [
+        return [
             {
                 "name": model.name,
                 "model": model.model.rsplit("/", 1)[-1],
@@ -193,7 +193,6 @@ class Bedrock:
             }
             for model in self.control.provisioned.owned(scope)
         ]
-        return {"units": units, "limits": self.capacity.limits(scope)}
 
     async def close(self) -> None:
         """Close the connections."""

@@ -107,8 +107,10 @@ class BedrockHandler:
 
     def _outcome(self, known: Params) -> Outcome:
         kind = self._kind
-        identity = {member: known[source] for member, source in kind.identity.items() if source in known}
-        identity |= {member: known[member] for member in kind.identity if member in known}
+        identity = {
+            member: known[source] if source in known else known[member]
+            for member, source in kind.identity.items()
+        }
         described = self._call(kind.get, identity)
         attributes = {_pascal(name): _shown(described[name]) for name in kind.attributes if name in described}
         return kind.physical(described), attributes
