@@ -332,13 +332,19 @@ class Stack:
         event = self._event(kind, logical, properties, physical_id, old)
         self.sent.append(event)
         gives_up = self.decide.one_of(None, None, None, None, 1, 3, 6) if not last else None
-        return (yield from self.deliver(event, gives_up))
+        return (yield from self.deliver(event, gives_up, last=last))
 
-    def deliver(self, event: dict[str, Any], gives_up: int | None = None) -> Iterator[None]:
-        """Send a request and wait for its end; after `gives_up` looks the waiter is gone, if it is given."""
+    def deliver(
+        self, event: dict[str, Any], gives_up: int | None = None, *, last: bool = False
+    ) -> Iterator[None]:
+        """Send a request and wait for its end; after `gives_up` looks the waiter is gone, if it is given.
+
+        Nothing holds if the function dies in every attempt of the last Delete that CloudFormation sends, so
+        that the `last` one is repeated until it has lived.
+        """
         kind, own = event["RequestType"], event.get("PhysicalResourceId")
         begun = None
-        for _ in range(LAMBDA_ATTEMPTS):
+        for _ in range(MOST_POLLS if last else LAMBDA_ATTEMPTS):
             yield
             try:
                 begun = self.function.begin(event)
@@ -369,7 +375,7 @@ class Stack:
                     self.function.injected["step repeated"] += 1
                     done = self.function.step(waiting)
             except Killed:
-                if self.decide.one_of(True, True, False):
+                if last or self.decide.one_of(True, True, False):
                     continue
                 return Outcome(False, physical_id, reason="the function died")
             except Exception as error:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
-from constructs import Construct
+
+if TYPE_CHECKING:
+    from constructs import Construct
 
 ACCOUNT = "111122223333"
 REGION = "us-east-1"
@@ -14,7 +17,7 @@ WORDS = "Answer in one sentence, and name the page of the manual that says so. "
 
 
 class Everything(cdk.Stack):
-    """Units with hours and scaling, a profile, a router, logging, a guardrail, a prompt, batch, custom models."""
+    """Units, a profile, a router, logging, a guardrail, a prompt, batch inference, custom models."""
 
     def __init__(self, scope: Construct, id: str) -> None:
         super().__init__(scope, id, env=cdk.Environment(account=ACCOUNT, region=REGION))

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from tokenmill.core.workload import Parallelism as Parallelism
     from tokenmill.core.workload import Slo as Slo
     from tokenmill.core.workload import Workload as Workload
-    from tokenmill.customization import ImportSource as ImportSource
     from tokenmill.customization import ImportedModel as ImportedModel
+    from tokenmill.customization import ImportSource as ImportSource
     from tokenmill.customization import ModelArtifact as ModelArtifact
     from tokenmill.customization import ModelCustomization as ModelCustomization
     from tokenmill.customization import ModelDeployment as ModelDeployment

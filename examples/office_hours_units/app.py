@@ -27,8 +27,8 @@ WORK = TokenWorkCoefficients(
 class OfficeHoursUnits(cdk.Stack):
     """Callers never notice which of the two answers: one handle says it, and the gateway reads that."""
 
-    def __init__(self, scope: Construct, id: str, **options: object) -> None:
-        super().__init__(scope, id, **options)
+    def __init__(self, scope: Construct, id: str) -> None:
+        super().__init__(scope, id, env=cdk.Environment(region="us-east-1"))
         # No public source states the price; your account manager does: cdk deploy -c hourlyUsd=...
         usd = self.node.try_get_context("hourlyUsd")
         units = ProvisionedThroughput(
@@ -53,7 +53,7 @@ class OfficeHoursUnits(cdk.Stack):
 
 
 app = cdk.App()
-stack = OfficeHoursUnits(app, "office-hours-units", env=cdk.Environment(region="us-east-1"))
+stack = OfficeHoursUnits(app, "office-hours-units")
 acknowledge_from(stack, HERE.parent / "acknowledgements.toml")
 register_packs(app, packs=app.node.try_get_context("tokenmill:packs") or [])
 app.synth()

@@ -28,17 +28,18 @@ from tokenmill_runtime.units_plan import (
     Units,
     UnitsId,
     Wanted,
+    generation_of,
     id_for,
-    key_of,
     main_of,
+    of_generation,
     own_tags,
     owner_of,
     prefixes_of,
-    slot_name,
+    replacement_of,
     slot_of,
     user_tags,
 )
-from tokenmill_runtime.units_purchase import Purchase
+from tokenmill_runtime.units_purchase import BREAK, Purchase
 from tokenmill_runtime.units_release import Release
 from tokenmill_runtime.units_stack import Stack
 
@@ -85,12 +86,9 @@ class ProvisionedThroughputResource:
         if request.kind == "Delete":
             return request.physical_id or request.own_id
         wanted = Wanted.read(request.properties)
-        known = UnitsId.parse(request.physical_id)
-        if known is not None and (known.owner, known.generation) == (owner_of(request), wanted.generation):
-            return str(known)
         if request.kind == "Create":
             return str(id_for(request, wanted.generation))
-        return self._successor(request, wanted)
+        return self._after_update(request, wanted)
 
     def advance(self, request: Request) -> Answer | None:
         """One step; see `waited_resource.WaitedResource`."""
@@ -103,8 +101,8 @@ class ProvisionedThroughputResource:
                 f"PhysicalResourceId is {request.physical_id!r:.200}, which is not of this resource"
             )
         prefixes = prefixes_of(request.properties, request.old_properties)
-        held = self._market.held(id.owner, id.generation, prefixes)
-        main = None if wanted.scheduled else main_of(held, id.key)
+        held = self._market.held(id.owner, (wanted.generation,), prefixes)
+        main = None if wanted.scheduled else main_of(held, wanted.key(id.owner))
         if main is None and not wanted.scheduled:
             self._purchase.advance(request, wanted, id)
             return None
@@ -114,21 +112,33 @@ class ProvisionedThroughputResource:
             return None
         return self._finish(wanted, id, held, main)
 
-    def _successor(self, request: Request, wanted: Wanted) -> str:
-        """The id of what replaces units: of units that are there, as a rollback finds them, or a new one.
+    def _after_update(self, request: Request, wanted: Wanted) -> str:
+        """The id after an update: the same in place, that of units which a rollback finds, or a new one.
+
+        BREAK_BEFORE_MAKE is in place. A new id tells CloudFormation that the old units are still there: it
+        may go back to them by deleting the new ones, without an update.
 
         Raises Refused where units may not be replaced; nothing has been changed then.
         """
-        owner, prefixes = owner_of(request), prefixes_of(request.properties, request.old_properties)
-        held = self._market.held(owner, wanted.generation, prefixes)
-        there = main_of(
-            [units for units in held if units.owned_by(owner) and not units.retained],
-            key_of(owner, wanted.generation),
-        )
+        owner, known = owner_of(request), UnitsId.parse(request.physical_id)
+        if known is None or known.owner != owner:
+            return str(id_for(request, wanted.generation))
+        before = generation_of(request.old_properties)
+        if before == wanted.generation:
+            return str(known)
+        prefixes = prefixes_of(request.properties, request.old_properties)
+        held = self._market.held(owner, (wanted.generation, before), prefixes)
+        live = [units for units in held if units.owned_by(owner) and not units.retained]
+        there = main_of(live, wanted.key(owner))
         if there is not None:
             return there.resource
         if not wanted.scheduled:
             self._purchase.check_replacement(request, wanted)
+            if replacement_of(request, wanted) == BREAK:
+                return str(known)
+        has_others = any(units.resource == str(known) for units in of_generation(live, owner, before))
+        if known.generation == wanted.generation and not has_others:
+            return str(known)
         return str(id_for(request, wanted.generation))
 
     def _settle(self, request: Request, wanted: Wanted, id: UnitsId, main: Units) -> bool:
@@ -138,7 +148,7 @@ class ProvisionedThroughputResource:
             return False
         if main.status == "Failed":
             return self._purchase.give_back(request, main)
-        name = slot_name(wanted.name, id.key, slot_of(main.name, id.key) or BASE)
+        name = wanted.slot(id.owner, slot_of(main.name, wanted.key(id.owner)) or BASE)
         if main.name != name:
             self._market.rename(main.arn, name)
             return False
@@ -171,7 +181,7 @@ class ProvisionedThroughputResource:
         """Tell callers and the ledger, and answer."""
         serving = [
             units
-            for units in held
+            for units in of_generation(held, id.owner, wanted.generation)
             if units.status == "InService" and not units.retained and units.resource == str(id)
         ]
         if main is not None and main.arn not in [units.arn for units in serving]:

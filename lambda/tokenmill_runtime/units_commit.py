@@ -74,10 +74,9 @@ def advance(units: Declared, *, prefix: str = PREFIX, market: Market | None = No
     Raises Refused where the service sells none, or the resource is gone or has not come into service.
     """
     market, wanted, id = market or Market(), units.wanted, units.id
-    held = market.held(id.owner, id.generation, (wanted.name,))
-    slots = {
-        slot_of(each.name, id.key): each for each in held if each.resource == str(id) and not each.retained
-    }
+    found = market.held(id.owner, (wanted.generation,), (wanted.name,))
+    held = [each for each in found if each.resource == str(id) and not each.retained]
+    slots = {slot_of(each.name, wanted.key(id.owner)): each for each in held}
     base, committed = slots.get(BASE), slots.get(COMMITTED)
     if committed is None:
         if base is None or base.status != "InService":

@@ -84,10 +84,10 @@ class Ledger:
         if not self.prefix or id is None:
             return
         if wanted.commitment == "NONE" or units.commitment:
-            self._delete(f"{DECLARED}/{id.key}")
+            self._delete(f"{DECLARED}/{id.owner}{id.generation}")
             return
         self._write(
-            f"{DECLARED}/{id.key}",
+            f"{DECLARED}/{id.owner}{id.generation}",
             {
                 "resource": resource,
                 "stack": units.tags.get("tokenmill:stack", ""),
@@ -106,9 +106,11 @@ class Ledger:
     def forget(self, resource: str) -> None:
         """Strike out what a resource declared."""
         id = UnitsId.parse(resource)
-        found = self._read(f"{DECLARED}/{id.key}") if self.prefix and id is not None else None
+        found = (
+            self._read(f"{DECLARED}/{id.owner}{id.generation}") if self.prefix and id is not None else None
+        )
         if id is not None and found is not None and found.get("resource") == resource:
-            self._delete(f"{DECLARED}/{id.key}")
+            self._delete(f"{DECLARED}/{id.owner}{id.generation}")
 
     def entries(self, kind: str) -> Iterator[dict[str, Any]]:
         """All entries of a kind, such as "retained"."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from tokenmill_runtime import aws
 from tokenmill_runtime.custom_resource import Refused
-from tokenmill_runtime.units_plan import COMMITMENTS, Units, key_of, slot_name, slot_of
+from tokenmill_runtime.units_plan import COMMITMENTS, Units, key_of, slot_name
 from tokenmill_runtime.waited_resource import error_code, error_message, is_denied, is_passing
 
 if TYPE_CHECKING:
@@ -75,26 +75,21 @@ class Market:
         tags = self._tags(shown["provisionedModelArn"])
         return None if tags is None else _units(shown, tags)
 
-    def held(self, owner: str, generation: str, prefixes: Iterable[str]) -> list[Units]:
-        """All units whose name says this owner and generation, the base slot first.
-
-        The base slot is asked for by its name, the others are listed.
-        """
-        key = key_of(owner, generation)
+    def held(self, owner: str, generations: Iterable[str], prefixes: Iterable[str]) -> list[Units]:
+        """All units with this owner in their names; some generations are asked for by name, too."""
         found: dict[str, Units] = {}
-        for prefix in dict.fromkeys(prefixes):
-            units = self.named(slot_name(prefix, key))
-            if units is not None:
-                found[units.arn] = units
-        for shown in self._listed(nameContains=key):
-            if (
-                shown["provisionedModelArn"] not in found
-                and slot_of(shown["provisionedModelName"], key) is not None
-            ):
+        beginnings = tuple(prefixes)
+        for generation in dict.fromkeys(generations):
+            for prefix in beginnings:
+                units = self.named(slot_name(prefix, key_of(owner, generation)))
+                if units is not None:
+                    found[units.arn] = units
+        for shown in self._listed(nameContains=owner):
+            if shown["provisionedModelArn"] not in found:
                 units = self.named(shown["provisionedModelArn"])
                 if units is not None:
                     found[units.arn] = replace(units, name=shown["provisionedModelName"])
-        return sorted(found.values(), key=lambda units: slot_of(units.name, key) or "")
+        return list(found.values())
 
     def all(self) -> Iterator[Units]:
         """All units of the account and region."""

@@ -1,10 +1,10 @@
 """What model units are called, whose they are, and what is to be done with them: pure values and decisions.
 
-A resource has three names. Its *owner* follows from the stack and the logical id; its *generation* from what
-cannot change in place (model, units: "UpdateProvisionedModelThroughput", Amazon Bedrock API Reference); its
-*birth* from the request that first asked for it. The physical id holds all three. The provisioned model's
-name holds owner and generation only, so that the service, which takes a name once in an account and region,
-refuses to sell the same thing twice.
+A resource has three parts to its name. Its *owner* follows from the stack and the logical id; its
+*generation* from what cannot change in place (model, units: "UpdateProvisionedModelThroughput", Amazon
+Bedrock API Reference); its *birth* from the request that first asked for it. The physical id holds all three.
+The provisioned model's name holds owner and generation only, so that the service, which takes a name once in
+an account and region, refuses to sell the same thing twice.
 """
 
 from __future__ import annotations
@@ -73,11 +73,6 @@ class UnitsId:
         """Read a physical id; None for one that is not of units."""
         found = _ID.fullmatch(text or "")
         return None if found is None else cls(**found.groupdict())
-
-    @property
-    def key(self) -> str:
-        """What every name of these units holds, and no other's."""
-        return key_of(self.owner, self.generation)
 
 
 def owner_of(request: Request) -> str:
@@ -201,9 +196,13 @@ class Wanted:
         """What of this cannot change in place, in short."""
         return generation_of({"ModelId": self.model, "ModelUnits": self.units, "Scheduled": self.scheduled})
 
+    def key(self, owner: str) -> str:
+        """What every name of these units holds, and no other's."""
+        return key_of(owner, self.generation)
+
     def slot(self, owner: str, slot: str = BASE) -> str:
         """The name of a provisioned model of these units."""
-        return slot_name(self.name, key_of(owner, self.generation), slot)
+        return slot_name(self.name, self.key(owner), slot)
 
 
 def _text(properties: Mapping[str, Any], name: str) -> str:
@@ -312,7 +311,12 @@ class Units:
 
 def own_tags(id: UnitsId, stack_id: str, wanted: Wanted) -> dict[str, str]:
     """The tags of units: ours say whose they are, and the user's."""
-    return {**wanted.tags, STACK_TAG: stack_id[:256], RESOURCE_TAG: str(id)[:256], UNITS_TAG: id.generation}
+    return {
+        **wanted.tags,
+        STACK_TAG: stack_id[:256],
+        RESOURCE_TAG: str(id)[:256],
+        UNITS_TAG: wanted.generation,
+    }
 
 
 def replacement_of(request: Request, wanted: Wanted) -> str:
@@ -323,6 +327,12 @@ def replacement_of(request: Request, wanted: Wanted) -> str:
     if wanted.replacement != "REFUSE":
         return wanted.replacement
     return str(request.old_properties.get("Replacement", "REFUSE"))
+
+
+def of_generation(held: Iterable[Units], owner: str, generation: str) -> list[Units]:
+    """Those of an owner's units that are of a generation, after their names."""
+    key = key_of(owner, generation)
+    return [units for units in held if slot_of(units.name, key) is not None]
 
 
 def main_of(held: Iterable[Units], key: str) -> Units | None:

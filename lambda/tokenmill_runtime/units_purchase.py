@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tokenmill_runtime.custom_resource import Refused
 from tokenmill_runtime.units_plan import (
@@ -11,6 +11,7 @@ from tokenmill_runtime.units_plan import (
     UnitsId,
     Wanted,
     generation_of,
+    of_generation,
     own_tags,
     owner_of,
     replacement_of,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from tokenmill_runtime.units_release import Release
     from tokenmill_runtime.units_stack import Stack
 
-BREAK: str = "BREAK_BEFORE_MAKE"
+BREAK: Final = "BREAK_BEFORE_MAKE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,5 +122,6 @@ class Purchase:
         """The units that are given up before the purchase."""
         if how != BREAK:
             return 0
-        held = self.market.held(owner_of(request), generation_of(request.old_properties), ())
-        return sum(units.units for units in held)
+        owner, generation = owner_of(request), generation_of(request.old_properties)
+        held = self.market.held(owner, (generation,), ())
+        return sum(units.units for units in of_generation(held, owner, generation))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -13,6 +14,7 @@ from tokenmill_runtime.units_plan import (
     UnitsId,
     generation_of,
     key_of,
+    of_generation,
     owner_of,
     prefixes_of,
     slot_name,
@@ -49,19 +51,22 @@ class Release:
             return Answer(physical_id=physical_id)
         owner, id = owner_of(request), UnitsId.parse(physical_id)
         known = id is not None and id.owner == owner
-        generation = id.generation if id is not None and known else generation_of(request.properties)
-        prefixes = prefixes_of(request.properties)
-        held = self.market.held(owner, generation, prefixes)
-        # CloudFormation makes an id up for a resource that never got an answer.
-        mine = [
-            units for units in held if (units.resource == physical_id if known else units.owned_by(owner))
-        ]
+        generations = {generation_of(request.properties)}
+        if id is not None and known:
+            generations.add(id.generation)
+        held = self.market.held(owner, sorted(generations), prefixes_of(request.properties))
+        if known:
+            mine = [units for units in held if units.resource == physical_id]
+        else:
+            # CloudFormation makes an id up for a resource that never got an answer.
+            asked = of_generation(held, owner, generation_of(request.properties))
+            mine = [units for units in asked if units.owned_by(owner)]
         for units in held:
             if units.retained and units.owned_by(owner):
                 # A look may be behind and show units as kept that were adopted since; this makes it true.
                 self.market.tag(units, {RETAINED_TAG: units.tags[RETAINED_TAG]})
         self.handles.without(request.properties, physical_id, {units.arn for units in mine})
-        if not self._all(request, mine) or (not mine and not self._unseen(request, held, owner, generation)):
+        if not self._all(request, mine) or (not mine and not self._unseen(request, held, owner, generations)):
             return None
         self.ledger.forget(physical_id)
         return Answer(physical_id=physical_id)
@@ -72,14 +77,18 @@ class Release:
         Such an update comes back as its opposite, under the id of before.
         """
         generation = generation_of(request.old_properties)
-        known = request.replaces != str(id) or generation == id.generation
+        known = request.replaces != str(id) or generation == generation_of(request.properties)
         if request.kind != "Update" or known or not request.old_properties:
             return True
-        held = self.market.held(id.owner, generation, prefixes_of(request.properties, request.old_properties))
-        strays = [units for units in held if units.owned_by(id.owner) and not units.retained]
+        held = self._before(request)
+        strays = [
+            units
+            for units in of_generation(held, id.owner, generation)
+            if units.owned_by(id.owner) and not units.retained
+        ]
         if strays:
             return self._all(request, strays, protected=False)
-        return self._unseen(request, held, id.owner, generation)
+        return self._unseen(request, held, id.owner, {generation})
 
     def check_break(self, request: Request, wanted: Wanted) -> None:
         """Raise Refused where the units of before cannot be given up for others."""
@@ -91,7 +100,8 @@ class Release:
                 "changed",
                 code="protected",
             )
-        for units in self._before(request):
+        owner = owner_of(request)
+        for units in of_generation(self._before(request), owner, generation_of(before)):
             if units.committed_at(self._now()):
                 raise Refused(
                     f"{units.arn} is committed until {units.expires}, and Bedrock deletes nothing before; "
@@ -101,12 +111,13 @@ class Release:
 
     def broken(self, request: Request, wanted: Wanted, id: UnitsId) -> bool:
         """Give up the units of before, callers on the fallback; whether they are gone."""
-        if generation_of(request.old_properties) == id.generation:
+        generation = generation_of(request.old_properties)
+        if generation == wanted.generation:
             return True
         replaced = request.replaces if request.replaces != str(id) else None
         before = [
             units
-            for units in self._before(request)
+            for units in of_generation(self._before(request), id.owner, generation)
             if units.owned_by(id.owner) and not units.retained and replaced in (None, units.resource)
         ]
         if not before:
@@ -161,10 +172,11 @@ class Release:
         self.retain(request, units, f"Bedrock does not delete it: {given.words}")
         return True
 
-    def _unseen(self, request: Request, held: list[Units], owner: str, generation: str) -> bool:
+    def _unseen(self, request: Request, held: list[Units], owner: str, generations: set[str]) -> bool:
         """Delete by name what no look shows; whether nothing can turn up any more."""
         names = {units.name for units in held}
-        for prefix in prefixes_of(request.properties, request.old_properties):
+        prefixes = prefixes_of(request.properties, request.old_properties)
+        for prefix, generation in itertools.product(prefixes, sorted(generations)):
             name = slot_name(prefix, key_of(owner, generation))
             if name in names:
                 continue
@@ -176,7 +188,7 @@ class Release:
 
     def _before(self, request: Request) -> list[Units]:
         prefixes = prefixes_of(request.old_properties, request.properties)
-        return self.market.held(owner_of(request), generation_of(request.old_properties), prefixes)
+        return self.market.held(owner_of(request), (generation_of(request.old_properties),), prefixes)
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self.clock.wall(), UTC)

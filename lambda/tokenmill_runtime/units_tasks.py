@@ -76,12 +76,17 @@ class Task:
 
     def held(self) -> list[Units]:
         """All units of the resource, in every slot."""
-        found = self.market.held(self.id.owner, self.id.generation, (self.wanted.name,))
-        return [units for units in found if units.resource == str(self.id) and not units.retained]
+        found = self.market.held(self.id.owner, (self.wanted.generation,), (self.wanted.name,))
+        mine = [units for units in found if units.resource == str(self.id) and not units.retained]
+        return [units for units in mine if slot_of(units.name, self._key) is not None]
 
     def slot(self, units: Units) -> str:
         """The slot that units are in."""
-        return slot_of(units.name, self.id.key) or ""
+        return slot_of(units.name, self._key) or ""
+
+    @property
+    def _key(self) -> str:
+        return self.wanted.key(self.id.owner)
 
     def buy(self, slot: str, units: int) -> None:
         """Buy units without commitment for a slot; the same hour buys once, and a name is taken once.

@@ -38,6 +38,7 @@ NIGHTLY = bool(os.environ.get("TOKENMILL_NIGHTLY"))
 EXAMPLES = int(os.environ.get("EX") or (10_000 if NIGHTLY else 500))
 TYPE = "Custom::TokenmillProvisionedThroughput"
 MODELS = ("amazon.nova-lite-v1:0:24k", "amazon.nova-micro-v1:0:24k")
+REPLACEMENTS = ("MAKE_BEFORE_BREAK", "BREAK_BEFORE_MAKE", "REFUSE")
 RETAINED = "tokenmill:retained"
 OWNER = "tokenmill:resource"
 OPERATIONS = (
@@ -65,7 +66,7 @@ RESOURCES = st.fixed_dictionaries(
     {
         "ModelUnits": st.sampled_from(["1", "2", "3"]),
         "ModelId": st.sampled_from(MODELS),
-        "Replacement": st.sampled_from(["MAKE_BEFORE_BREAK", "BREAK_BEFORE_MAKE", "REFUSE"]),
+        "Replacement": st.sampled_from(REPLACEMENTS),
         "Protected": st.sampled_from(["false", "false", "false", "true"]),
     }
 )
@@ -135,7 +136,7 @@ class Cloud(RuleBasedStateMachine):
         forget_clients()
         self.clock = Clock()
         self.control = BedrockControl(
-            clock=self.clock, behaviour=behaviour, quotas=UnitQuotas(base=100, custom=100)
+            clock=self.clock, behaviour=behaviour, quotas=UnitQuotas(base=100, custom=100, committed=1000)
         )
         Bedrock.server.control = self.control
         self.function = Function(provisioned_throughput.on_event, provisioned_throughput.is_complete)
@@ -156,6 +157,7 @@ class Cloud(RuleBasedStateMachine):
             self.calm()
             self.finish()
             self.check()
+            self.deploy_undisturbed()
             while self.stack.exists:
                 self.steps = self.stack.delete(Decisions())
                 self.finish()
@@ -167,6 +169,19 @@ class Cloud(RuleBasedStateMachine):
         totals["examples"] += 1
         for (kind, operation), count in self.control.faults.met.items():
             totals[f"{kind} {operation}"] += count
+
+    def deploy_undisturbed(self) -> None:
+        """Whatever happened before, the next deployment works."""
+        wanted = {
+            "ModelUnits": "2",
+            "ModelId": MODELS[0],
+            "Replacement": REPLACEMENTS[0],
+            "Protected": "false",
+        }
+        self.steps = self.stack.deploy({"Units": self.properties("chat-units", wanted)}, Decisions())
+        self.finish()
+        assert self.stack.status in ("CREATE_COMPLETE", "UPDATE_COMPLETE"), self.function.reasons
+        self.check()
 
     # What happens.
 
@@ -235,7 +250,30 @@ class Cloud(RuleBasedStateMachine):
     def obstacles_end(self) -> None:
         self.clear_the_way()
 
-    @rule(seconds=st.sampled_from([30.0, 700.0, 40_000.0]))
+    @precondition(lambda self: self.quiet and self.stack.exists)
+    @rule(pick=st.integers(0, 3), term=st.sampled_from(["OneMonth", "SixMonths"]))
+    def units_are_committed(self, pick: int, term: str) -> None:
+        """Somebody buys the commitment of units that serve, and gives the uncommitted ones back."""
+        owners = {resource.physical_id for resource in self.stack.resources.values()}
+        serving = [
+            model
+            for model in self.control.provisioned.owned(SCOPE)
+            if model.tags.get(OWNER) in owners and model.commitment is None and RETAINED not in model.tags
+        ]
+        if not serving:
+            return
+        model = serving[pick % len(serving)]
+        self.function.injected["commitment"] += 1
+        self.may_retain = True
+        tags = [{"key": key, "value": value} for key, value in model.tags.items()]
+        asked = {"modelUnits": model.units, "modelId": model.model, "commitmentDuration": term, "tags": tags}
+        name = f"{model.name}-c"
+        self.control.call(SCOPE, "CreateProvisionedModelThroughput", {"provisionedModelName": name, **asked})
+        self.clock.pass_(600.0)
+        self.control.call(SCOPE, "DeleteProvisionedModelThroughput", {"provisionedModelId": model.arn})
+        self.clock.pass_(600.0)
+
+    @rule(seconds=st.sampled_from([30.0, 700.0, 40_000.0, 31 * 86_400.0]))
     def time_passes(self, seconds: float) -> None:
         self.clock.pass_(seconds)
 

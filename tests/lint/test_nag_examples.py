@@ -21,8 +21,12 @@ def test_the_examples_are_those_of_the_documentation() -> None:
         "blue_green",
         "endpoint_only",
         "gpu_fallback_pool",
+        "import_model",
         "inf2_chat",
         "lora_adapters",
+        "nightly_batch",
+        "office_hours_units",
+        "prompt_router",
         "scale_to_zero",
         "trn2_70b",
     ]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from botocore.exceptions import ClientError
@@ -326,7 +327,7 @@ def test_a_custom_resource_waits_in_a_state_machine(cloud: CloudProcess) -> None
 
 
 def test_a_schedule_calls_its_function(cloud: CloudProcess) -> None:
-    """A one-time schedule of EventBridge Scheduler invokes a function that changes a parameter."""
+    """A one-time schedule of EventBridge Scheduler invokes a function, in the time of its time zone."""
     name = f"timed-{uuid4().hex[:6]}"
     source = (
         "import boto3\n"
@@ -334,11 +335,11 @@ def test_a_schedule_calls_its_function(cloud: CloudProcess) -> None:
         "    ssm = boto3.client('ssm')\n"
         "    ssm.put_parameter(Name=event['name'], Value='on', Type='String', Overwrite=True)\n"
     )
-    at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 2))
+    at = (datetime.now(ZoneInfo("Asia/Tokyo")) + timedelta(seconds=2)).strftime("%Y-%m-%dT%H:%M:%S")
     schedule = {
         "Name": name,
         "ScheduleExpression": f"at({at})",
-        "ScheduleExpressionTimezone": "UTC",
+        "ScheduleExpressionTimezone": "Asia/Tokyo",
         "FlexibleTimeWindow": {"Mode": "OFF"},
         "Target": {
             "Arn": {"Fn::GetAtt": ["Handler", "Arn"]},
@@ -360,8 +361,10 @@ def test_a_schedule_calls_its_function(cloud: CloudProcess) -> None:
         found = ssm.get_parameters(Names=[f"/{name}"])["Parameters"]
         return [entry["Value"] for entry in found] == ["on"]
 
-    assert wait_until(switched, 70.0)
+    assert wait_until(switched, 30.0)
     stack.delete()
+    left = client(cloud.endpoint, "scheduler").list_schedules()["Schedules"]
+    assert name not in [entry["Name"] for entry in left]
 
 
 def test_quotas_are_those_that_purchases_meet(cloud: CloudProcess) -> None:

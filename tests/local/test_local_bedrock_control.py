@@ -100,9 +100,7 @@ def test_an_import_makes_a_model(fake: FakeBedrock, client: Any) -> None:
     assert code(client.get_imported_model, modelIdentifier=model) == "ResourceNotFoundException"
 
 
-def test_a_customization_makes_a_model(
-    fake: FakeBedrock, client: Any, events: list[tuple[str, str]]
-) -> None:
+def test_a_customization_makes_a_model(fake: FakeBedrock, client: Any, events: list[tuple[str, str]]) -> None:
     """A customization job runs, tells EventBridge of its end, and its model names its base."""
     job = tune(client, hyperParameters={"epochCount": "2"})
     fake.clock.pass_(120)
@@ -184,7 +182,9 @@ def test_deployments_are_made_updated_and_deleted(fake: FakeBedrock, client: Any
     client.list_model_customization_jobs()
     one, two = (client.get_custom_model(modelIdentifier=name)["modelArn"] for name in ("one", "two"))
     create, get = client.create_custom_model_deployment, client.get_custom_model_deployment
-    arn = create(modelDeploymentName="chat", modelArn=one, clientRequestToken="t1")["customModelDeploymentArn"]
+    arn = create(modelDeploymentName="chat", modelArn=one, clientRequestToken="t1")[
+        "customModelDeploymentArn"
+    ]
     again = create(modelDeploymentName="chat", modelArn=one, clientRequestToken="t1")
     assert again["customModelDeploymentArn"] == arn
     assert code(create, modelDeploymentName="chat", modelArn=one) == "ValidationException"

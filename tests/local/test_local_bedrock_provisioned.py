@@ -75,7 +75,9 @@ def test_units_are_created_served_and_deleted(fake: FakeBedrock, client: Any) ->
 def test_units_being_created_cannot_be_deleted(fake: FakeBedrock, client: Any) -> None:
     """A Delete of what is Creating is a conflict."""
     arn = buy(client)
-    assert refused(client.delete_provisioned_model_throughput, provisionedModelId=arn)[0] == "ConflictException"
+    assert (
+        refused(client.delete_provisioned_model_throughput, provisionedModelId=arn)[0] == "ConflictException"
+    )
     assert fake.units == 2
 
 
@@ -297,7 +299,9 @@ def test_tags_are_limited_and_follow_their_units(fake: FakeBedrock, client: Any)
     client.untag_resource(resourceARN=arn, tagKeys=["k0"])
     assert client.list_tags_for_resource(resourceARN=arn)["tags"] == many[1:2]
     elsewhere = arn[:-3] + "zzz"
-    assert refused(client.tag_resource, resourceARN=elsewhere, tags=many[:1])[0] == "ResourceNotFoundException"
+    assert (
+        refused(client.tag_resource, resourceARN=elsewhere, tags=many[:1])[0] == "ResourceNotFoundException"
+    )
 
 
 @pytest.mark.parametrize(

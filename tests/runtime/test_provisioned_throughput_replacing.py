@@ -35,6 +35,12 @@ def update(
     return finish(fake, event)[0], event
 
 
+def clean_up(fake: FakeBedrock, gone: str, now: str, **changes: Any) -> None:
+    """Delete what an update replaced, as CloudFormation does where the id is another one."""
+    if gone != now:
+        finish(fake, request("Delete", properties(**changes), physical_id=gone))
+
+
 def test_make_before_break_owns_both_until_the_cleanup(fake: FakeBedrock) -> None:
     """The old units go with the delete that CloudFormation sends when the deployment is healthy."""
     first = create(fake, **MAKE)
@@ -45,10 +51,11 @@ def test_make_before_break_owns_both_until_the_cleanup(fake: FakeBedrock) -> Non
 
 
 def test_break_before_make_never_owns_both(fake: FakeBedrock) -> None:
-    """The old units are gone before the new ones are asked for."""
+    """The old units are gone before the new ones are asked for, under the id of before."""
     first = create(fake, **BREAK)
     event = request("Update", properties(**BREAK, ModelUnits="3"), physical_id=first, old=properties(**BREAK))
     laid = {**event, **provisioned_throughput.on_event(event, None)}
+    assert laid["PhysicalResourceId"] == first
     seen = set()
     while not provisioned_throughput.is_complete(laid, None)["IsComplete"]:
         seen.add(fake.units)
@@ -75,7 +82,7 @@ def test_a_rollback_goes_back_also_where_the_old_template_says_refuse(
     first = create(fake, **REFUSE)
     second, _ = update(fake, first, REFUSE, {**how, "ModelUnits": "3"})
     back, _ = update(fake, second, {**how, "ModelUnits": "3"}, REFUSE)
-    finish(fake, request("Delete", properties(ModelUnits="3"), physical_id=second))
+    clean_up(fake, second, back, ModelUnits="3")
     assert fake.units == 2 and undeclared(fake, back) == []
 
 
@@ -160,10 +167,18 @@ def test_committed_units_stay_until_their_term(monkeypatch: pytest.MonkeyPatch, 
     with bedrock_server(behaviour=Behaviour(early_delete=early)) as fake:
         fake.clock.now = 1_000_000_000.0
         first = create(fake)
-        fake.owned()[0].commitment = "OneMonth"
+        (base,) = fake.owned()
+        fake.client().create_provisioned_model_throughput(
+            provisionedModelName=f"{base.name}-c",
+            modelId=base.model,
+            modelUnits=2,
+            commitmentDuration="OneMonth",
+            tags=[{"key": key, "value": value} for key, value in base.tags.items()],
+        )
+        fake.clock.pass_(60)
         finish(fake, request("Delete", properties(), physical_id=first))
         (kept,) = fake.owned()
-        assert "tokenmill:retained" in kept.tags
+        assert kept.commitment == "OneMonth" and "tokenmill:retained" in kept.tags
 
 
 def test_a_new_stack_takes_retained_units_over(fake: FakeBedrock) -> None:
@@ -224,9 +239,9 @@ def test_looks_that_are_behind_end_the_same(
     with bedrock_server(behaviour=Behaviour(get_lag_seconds=lag, list_lag_seconds=lag)) as fake:
         first = create(fake, **how)
         second, _ = update(fake, first, how, {**how, "ModelUnits": "3"})
-        finish(fake, request("Delete", properties(), physical_id=first))
+        clean_up(fake, first, second)
         third, _ = update(fake, second, {**how, "ModelUnits": "3"}, how)
-        finish(fake, request("Delete", properties(ModelUnits="3"), physical_id=second))
+        clean_up(fake, second, third, ModelUnits="3")
         assert fake.units == 2 and undeclared(fake, third) == []
         finish(fake, request("Delete", properties(), physical_id=third))
         assert fake.units == 0

@@ -5,24 +5,20 @@ A logical id that changes replaces a user's resource, so its file is an interfac
 
 from __future__ import annotations
 
-import difflib
 import json
-import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from support_batch_stack import batch_stack
+from support_golden import compare
 from support_stack import chat_stack, template_of
 from tokenmill.core.workload import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-GOLDEN = Path(__file__).resolve().parent / "golden"
-UPDATE = bool(os.environ.get("UPDATE_SNAPSHOTS"))
 # API Gateway deploys anew when its routes change, which CDK makes visible by a hash in the id.
 DEPLOYMENT = re.compile(r"(Deployment[0-9A-F]{8})[0-9a-f]{32}")
 ASSET = re.compile(r"\b[0-9a-f]{64}\b")
@@ -52,17 +48,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[s
         return built[kind]
 
     return build
-
-
-def compare(name: str, text: str) -> None:
-    """Hold a text against its golden file, or write it."""
-    path = GOLDEN / name
-    if UPDATE:
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    golden = path.read_text(encoding="utf-8")
-    change = difflib.unified_diff(golden.splitlines(), text.splitlines(), "golden", "now", lineterm="", n=2)
-    assert text == golden, "\n".join(["read this, then run `make snapshot` if it is meant:", *change])
 
 
 @pytest.mark.parametrize("kind", [*KINDS, BATCH])

@@ -214,7 +214,7 @@ class BedrockResources(Construct):
             tracing_configuration=machine.TracingConfigurationProperty(enabled=True),
         )
         # Step Functions tries the rights on the log group when it makes a state machine.
-        made.add_dependency(watched)
+        made.node.add_dependency(watched)
         return made
 
     def _let_call(self, id: str, role: iam.CfnRole) -> None:

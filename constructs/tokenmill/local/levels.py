@@ -119,7 +119,7 @@ LEVELS: tuple[TypeLevel, ...] = (
         "AWS::SageMaker::InferenceComponent", _M, "a model server with the plan's timing, without weights"
     ),
     TypeLevel("AWS::SageMaker::Model", _M, "validated and stored; its image is not pulled"),
-    TypeLevel("AWS::Scheduler::Schedule", _R, "schedules really fire"),
+    TypeLevel("AWS::Scheduler::Schedule", _R, "schedules really fire, in their time zone"),
     TypeLevel("AWS::SecretsManager::Secret", _R, ""),
     TypeLevel("AWS::StepFunctions::StateMachine", _R, "some AWS SDK integrations are missing and say so"),
     TypeLevel("AWS::WAFv2::WebACL", _M, "stored; no request is inspected"),

@@ -27,6 +27,7 @@ _LOGS = "ministack.services.cloudwatch_logs"
 _STATES = "ministack.services.stepfunctions"
 _EVENTS = "ministack.services.eventbridge"
 _ECR = "ministack.services.ecr"
+_SCHEDULER = "ministack.services.scheduler"
 _STACK_EVENT = (
     "stack_id",
     "stack_name",
@@ -78,6 +79,16 @@ SEAMS: tuple[tuple[str, str, tuple[str, ...] | None], ...] = (
     (f"{CLOUDFORMATION}.stacks", "CLIENT_REQUEST_TOKEN", None),
     ("ministack.app", "SERVICE_HANDLERS", None),
     (_EVENTS, "_put_events", ("data", "allow_aws_source")),
+    (_EVENTS, "_parse_cron_fields", None),
+    (_EVENTS, "_cron_next_fire", ("fields", "after_dt")),
+    (_SCHEDULER, "_tick_schedules", ()),
+    (_SCHEDULER, "_at_time_epoch", ("expr",)),
+    (_SCHEDULER, "_schedules", None),
+    (_SCHEDULER, "_schedule_arn", ("group", "name")),
+    (_SCHEDULER, "_ensure_default_group", ()),
+    (_SCHEDULER, "_create_schedule", ("name", "body")),
+    (_SCHEDULER, "_update_schedule", ("name", "body")),
+    (_SCHEDULER, "_delete_schedule", ("name", "query")),
     (_ECR, "_describe_images", ("data",)),
     (_ECR, "_find_image", ("repo_name", "image_id")),
     (_ECR, "_repositories", None),
@@ -161,6 +172,7 @@ class Ministack:
     dynamodb: Any
     events: Any
     ecr: Any
+    scheduler: Any
     step_functions: Any
 
     @classmethod
@@ -180,6 +192,7 @@ class Ministack:
             dynamodb=load("ministack.services.dynamodb"),
             events=load(_EVENTS),
             ecr=load(_ECR),
+            scheduler=load(_SCHEDULER),
             step_functions=load(_STATES),
         )
 

@@ -17,6 +17,7 @@ from tokenmill.local.cloudformation.others import (
     VpcAttributes,
 )
 from tokenmill.local.cloudformation.sagemaker import ComponentHandler, EndpointHandler, NamedBySageMaker
+from tokenmill.local.cloudformation.schedules import ScheduleHandler
 from tokenmill.local.levels import Level, level_of
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def register(
         "AWS::CloudWatch::Alarm": AlarmHandler(ministack),
         "AWS::DynamoDB::Table": TimeToLive(ministack, registry["AWS::DynamoDB::Table"]),
         "AWS::DynamoDB::GlobalTable": TimeToLive(ministack, registry["AWS::DynamoDB::GlobalTable"]),
+        "AWS::Scheduler::Schedule": ScheduleHandler(ministack),
         "AWS::EC2::VPC": VpcAttributes(ministack, registry["AWS::EC2::VPC"]),
     }
     through_api = api_resources(ministack)

@@ -1,0 +1,37 @@
+"""EventBridge Scheduler's time zones in the local cloud."""
+
+from __future__ import annotations
+
+import importlib
+from datetime import UTC, datetime
+
+import pytest
+
+from tokenmill.local.ministack_schedules import ZonedExpression, zoned_at, zoned_fields, zoned_next_fire
+
+
+@pytest.mark.parametrize(
+    ("after", "fires"),
+    [
+        (datetime(2026, 1, 14, 3, tzinfo=UTC), datetime(2026, 1, 14, 7, tzinfo=UTC)),
+        (datetime(2026, 7, 15, 3, tzinfo=UTC), datetime(2026, 7, 15, 6, tzinfo=UTC)),
+        (datetime(2026, 1, 16, 8, tzinfo=UTC), datetime(2026, 1, 19, 7, tzinfo=UTC)),
+    ],
+)
+def test_office_hours_follow_the_time_zone_and_its_summer(after: datetime, fires: datetime) -> None:
+    """Eight o'clock in Berlin is seven in winter and six in summer, in UTC; weekends are skipped."""
+    events = importlib.import_module("ministack.services.eventbridge")
+    expression = ZonedExpression("cron(0 8 ? * MON-FRI *)", "Europe/Berlin")
+    fields = zoned_fields(events._parse_cron_fields)(expression)
+    assert zoned_next_fire(events._cron_next_fire)(fields, after) == fires
+
+
+def test_expressions_without_a_zone_stay_in_utc() -> None:
+    """What carries no time zone is MiniStack's own."""
+    scheduler = importlib.import_module("ministack.services.scheduler")
+    plain = "at(2026-01-14T08:00:00)"
+    utc = zoned_at(scheduler._at_time_epoch)(plain)
+    tokyo = zoned_at(scheduler._at_time_epoch)(ZonedExpression(plain, "Asia/Tokyo"))
+    assert utc == datetime(2026, 1, 14, 8, tzinfo=UTC).timestamp()
+    assert tokyo is not None
+    assert utc - tokyo == 9 * 3600
