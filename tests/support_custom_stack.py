@@ -1,14 +1,16 @@
 """A CloudFormation that knows its documents and nothing of the handlers that it calls.
 
-What it does and in which order is from the AWS CloudFormation User Guide: "Custom resource request types" (the
-members of Create, Update and Delete; another physical id in the answer to an Update is a replacement, and the
-old resource gets a Delete), "Update behaviors of stack resources", "Stack status codes" (rollback and cleanup
-phases; a Delete of the cleanup that fails is tried again and then left), "Continue rolling back an update", and
-"AWS::CloudFormation::CustomResource" (ServiceTimeout). Where the pages leave a choice, a decision makes it.
+What it does and in which order is from the AWS CloudFormation User Guide: "Custom resource request types"
+(the members of Create, Update and Delete; another physical id in the answer to an Update is a replacement, and
+the old resource gets a Delete), "Update behaviors of stack resources", "Stack status codes" (rollback and cleanup
+phases; a Delete of the cleanup that fails is tried again and then left), "Continue rolling back an update",
+and "AWS::CloudFormation::CustomResource" (ServiceTimeout). Where the pages leave a choice, a decision makes
+it.
 
 Handlers are driven as the CDK's Provider framework drives them (README of aws-cdk-lib/custom-resources,
-"Provider Framework": what onEvent returns is laid over the event for isComplete, an error of either is FAILED, and
-a Create whose onEvent failed gets no Delete), or as our own waiter does, which repeats a step that died.
+"Provider Framework": what onEvent returns is laid over the event for isComplete, an error of either is
+FAILED, and a Create whose onEvent failed gets no Delete), or as our own waiter does, which repeats a step
+that died.
 """
 
 from __future__ import annotations
@@ -73,6 +75,19 @@ class Resource:
 
 class Failed(Exception):
     """An operation on a resource failed."""
+
+
+class Raising:
+    """Keeps what a handler raised; its driver turns any error into FAILED."""
+
+    error: Exception | None = None
+
+    def __enter__(self) -> Raising:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        self.error = error if isinstance(error, Exception) else None
+        return self.error is not None
 
 
 class Function:
@@ -144,6 +159,9 @@ class Stack:
     ) -> Iterator[None]:
         """Create the stack, or update it to the template; undo it where a resource fails."""
         self.decide = decide
+        if self.status == "ROLLBACK_COMPLETE":
+            # "A stack in this state can only be deleted."
+            self.exists = False
         creating = not self.exists
         if creating:
             self.generation += 1
@@ -236,8 +254,8 @@ class Stack:
     ) -> Iterator[None]:
         """Update a resource to what it was, as often as it takes ("Continue rolling back an update")."""
         failed_properties = self.sent_properties(logical)
-        # No page says what becomes of a new id: aws-cdk's issue 17040 and pull request 29581 saw nothing but the
-        # Delete of the new one; where the id stayed, or was not heard of, there is an Update back.
+        # No page says what becomes of a new id: aws-cdk's issue 17040 and pull request 29581 saw nothing but
+        # the Delete of the new one; where the id stayed, or was not heard of, there is an Update back.
         known = outcome.physical_id if outcome.answered and outcome.physical_id else was.physical_id
         if known != was.physical_id and self.decide.one_of(False, True):
             self.function.injected["rollback of a replacement by its delete alone"] += 1
@@ -347,16 +365,17 @@ class Stack:
         for _ in range(MOST_POLLS if last else LAMBDA_ATTEMPTS):
             yield
             try:
-                begun = self.function.begin(event)
-                if self.decide.one_of(False, False, False, True):
-                    self.function.injected["request delivered twice"] += 1
+                with Raising() as raised:
                     begun = self.function.begin(event)
-                break
+                    if self.decide.one_of(False, False, False, True):
+                        self.function.injected["request delivered twice"] += 1
+                        begun = self.function.begin(event)
             except Killed:
                 continue
-            except Exception as error:
-                self.function.reasons.append(str(error))
-                return Outcome(False, own, reason=str(error))
+            if raised.error is not None:
+                self.function.reasons.append(str(raised.error))
+                return Outcome(False, own, reason=str(raised.error))
+            break
         if begun is None:
             return Outcome(False, own, reason="no answer", answered=False)
         physical_id = begun.get("PhysicalResourceId") or own or event["RequestId"]
@@ -370,17 +389,18 @@ class Stack:
             self.function.pass_time(POLL_SECONDS)
             yield
             try:
-                done = self.function.step(waiting)
-                if self.decide.one_of(False, False, False, False, False, True):
-                    self.function.injected["step repeated"] += 1
+                with Raising() as raised:
                     done = self.function.step(waiting)
+                    if self.decide.one_of(False, False, False, False, False, True):
+                        self.function.injected["step repeated"] += 1
+                        done = self.function.step(waiting)
             except Killed:
                 if last or self.decide.one_of(True, True, False):
                     continue
                 return Outcome(False, physical_id, reason="the function died")
-            except Exception as error:
-                self.function.reasons.append(str(error))
-                return Outcome(False, physical_id, reason=str(error))
+            if raised.error is not None:
+                self.function.reasons.append(str(raised.error))
+                return Outcome(False, physical_id, reason=str(raised.error))
             if done["IsComplete"]:
                 data = {**begun.get("Data", {}), **done.get("Data", {})}
                 return Outcome(True, physical_id, data)

@@ -23,6 +23,7 @@ from tokenmill_runtime.units_ledger import Ledger
 from tokenmill_runtime.units_market import Market
 from tokenmill_runtime.units_plan import (
     BASE,
+    RESOURCE_TAG,
     RESOURCE_TYPE,
     RETAINED_TAG,
     Units,
@@ -143,11 +144,16 @@ class ProvisionedThroughputResource:
 
     def _settle(self, request: Request, wanted: Wanted, id: UnitsId, main: Units) -> bool:
         """Bring units that exist to what is asked; whether they are."""
-        self._check_owner(request, id, main)
+        if not self._is_ours(request, id, main):
+            # The look showed what an earlier request had, and what is gone.
+            self._purchase.advance(request, wanted, id)
+            return False
         if main.busy:
             return False
         if main.status == "Failed":
-            return self._purchase.give_back(request, main)
+            if not self._purchase.give_back(request, id, main):
+                self._purchase.advance(request, wanted, id)
+            return False
         name = wanted.slot(id.owner, slot_of(main.name, wanted.key(id.owner)) or BASE)
         if main.name != name:
             self._market.rename(main.arn, name)
@@ -161,21 +167,28 @@ class ProvisionedThroughputResource:
         self._purchase.advance(request, wanted, id)
         return False
 
-    def _check_owner(self, request: Request, id: UnitsId, main: Units) -> None:
+    def _is_ours(self, request: Request, id: UnitsId, main: Units) -> bool:
+        """Whether units are those of this request; False for units that are gone, whatever the look shows.
+
+        Raises Refused where they are somebody else's, or a later request's.
+        """
         if main.resource == str(id) or main.retained:
-            return
+            return True
         if not main.owned_by(id.owner):
             raise Refused(
                 f"the name {main.name} is taken by {main.arn}, which this stack did not buy; give the units "
                 "another Name, or delete those; nothing was bought",
                 code="name-taken",
             )
+        if not self._market.tag(main, {RESOURCE_TAG: main.resource}):
+            return False
         if request.kind == "Create":
             raise Refused(
                 f"{main.arn} belongs to {main.resource}, which is this resource under an earlier request; "
                 "nothing was bought",
                 code="stale",
             )
+        return True
 
     def _finish(self, wanted: Wanted, id: UnitsId, held: list[Units], main: Units | None) -> Answer:
         """Tell callers and the ledger, and answer."""

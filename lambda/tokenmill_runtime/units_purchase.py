@@ -76,12 +76,20 @@ class Purchase:
             self.market.give_up_unseen(name)
             raise
 
-    def give_back(self, request: Request, units: Units) -> bool:
-        """Delete units that never came into service, and raise Refused with the service's reason."""
+    def give_back(self, request: Request, id: UnitsId, units: Units) -> bool:
+        """Delete units that never came into service; whether they have to be waited for.
+
+        False for those of an earlier request, which are gone. Raises Refused with the service's reason for
+        this request's own.
+        """
         why = units.failure or "without a reason"
-        if request.kind == "Update" and request.replaces == request.physical_id:
+        in_place = request.kind == "Update" and request.replaces == request.physical_id
+        if in_place and generation_of(request.old_properties) == generation_of(request.properties):
             raise Refused(f"Bedrock says that {units.arn} failed: {why}; nothing was changed", code="failed")
-        if self.market.give_up(units.arn).outcome == "busy":
+        outcome = self.market.give_up(units.arn).outcome
+        if outcome == "busy":
+            return True
+        if outcome == "missing" and units.resource != str(id):
             return False
         raise Refused(f"Bedrock could not provide the units: {why}; they are deleted again", code="failed")
 

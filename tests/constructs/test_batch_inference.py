@@ -112,6 +112,27 @@ def test_bedrock_gets_a_role_for_the_folder_and_the_model_only(stack: cdk.Stack)
     assert "/Parts" in granted(template, "JobFunctionRole", "states:SendTaskSuccess")
 
 
+@pytest.mark.parametrize(
+    ("model", "regions"),
+    [(NOVA, {"<own>"}), ("us.amazon.nova-lite-v1:0", {"us-east-1", "us-east-2", "us-west-2"})],
+)
+def test_jobs_are_submitted_for_the_one_model(stack: cdk.Stack, model: str, regions: set[str]) -> None:
+    """No other model of the account, in no other region; only the id of a job is anybody's guess."""
+    BatchInference(stack, "Job", model=model)
+    (submit,) = (
+        item
+        for item in statements(template_of(stack), "JobFunctionRole")
+        if "bedrock:CreateModelInvocationJob" in _listed(item["Action"])
+    )
+    arns = [json.dumps(arn) for arn in submit["Resource"]]
+    assert [arn for arn in arns if "*" in arn] == [arn for arn in arns if "model-invocation-job/*" in arn]
+    models = [arn for arn in arns if "foundation-model" in arn]
+    assert all(f"foundation-model/{NOVA}" in arn for arn in models)
+    found = {region for arn in models for region in regions if f":{region}::" in arn}
+    assert len(models) == len(regions) and found in (regions, set())
+    assert any(f"inference-profile/{model}" in arn for arn in arns) is (model != NOVA)
+
+
 def test_a_profile_is_named_tagged_and_priced_by_its_model(stack: cdk.Stack) -> None:
     """An application profile's ARN goes to Bedrock; its model's price into the report."""
     BatchInference(stack, "Job", model=InferenceProfile(stack, "Model", model=NOVA))

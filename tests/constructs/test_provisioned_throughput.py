@@ -10,7 +10,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sns as sns
 
 from support_stack import REGION, make_app, of_type, statements, template_of
-from support_units import KIND, LITE, ON_DEMAND, inputs, make_units, unit_properties
+from support_unit_stack import KIND, LITE, ON_DEMAND, inputs, make_units, unit_properties
 from tokenmill.bedrock import Commitment, IBedrockModel, Replacement, UnitAlarms
 from tokenmill.core.model_units import UnlistedModel
 from tokenmill.scaling import OfficeHours

@@ -9,7 +9,7 @@ import aws_cdk as cdk
 import pytest
 
 from support_stack import REGION, make_app
-from support_units import make_units
+from support_unit_stack import make_units
 from tokenmill.bedrock import UnitAlarms
 from tokenmill.core.errors import TokenmillError
 

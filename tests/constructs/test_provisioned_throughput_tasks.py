@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support_stack import of_type, template_of
-from support_units import inputs, make_units, unit_properties
+from support_unit_stack import inputs, make_units, unit_properties
 from tokenmill.bedrock import Commitment, UnitCapacity
 from tokenmill.core.errors import TokenmillError
 from tokenmill.scaling import OfficeHours

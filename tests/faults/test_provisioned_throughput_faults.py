@@ -1,10 +1,10 @@
 """Whatever happens around a deployment: units owned = units declared + units retained.
 
-A CloudFormation written from its documents (tests/support_custom_stack.py) deploys, updates, fails, rolls back,
-cleans up and deletes over the real handler, which speaks HTTP to a model of Bedrock's control plane
+A CloudFormation written from its documents (tests/support_custom_stack.py) deploys, updates, fails, rolls
+back, cleans up and deletes over the real handler, which speaks HTTP to a model of Bedrock's control plane
 (constructs/tokenmill/local/bedrock). Requests are throttled, fail, and time out before and after the service
-acted; the function dies between any two requests; the same request runs twice, one after the other, at once, and
-long after; waiters are gone; deletes arrive late. What AWS's pages leave open is drawn (`Behaviour`).
+acted; the function dies between any two requests; the same request runs twice, one after the other, at once,
+and long after; waiters are gone; deletes arrive late. What AWS's pages leave open is drawn (`Behaviour`).
 
 What was injected is written to the file that TOKENMILL_PROOF_FIGURES names.
 """
@@ -263,6 +263,7 @@ class Cloud(RuleBasedStateMachine):
         if not serving:
             return
         model = serving[pick % len(serving)]
+        self.clear_the_way()
         self.function.injected["commitment"] += 1
         self.may_retain = True
         tags = [{"key": key, "value": value} for key, value in model.tags.items()]

@@ -15,6 +15,7 @@ from tokenmill.batch.batch_inference_values import (
     InferenceJobs,
     InferenceRecords,
     check_model,
+    submitted_arns,
 )
 from tokenmill.batch.files import BatchFiles
 from tokenmill.batch.job import BatchJob
@@ -48,9 +49,6 @@ DISK_MB = 10_240
 BEDROCK = "bedrock.amazonaws.com"
 PREFIX_CHARACTERS = 12
 JOBS_REASON = "Bedrock makes up the ids of its jobs, so only their kind can be named."
-SUBMIT_REASON = (
-    "A job is submitted for a model that the role given with it may call; the role may call this one only."
-)
 
 
 class BatchInference(BatchJob):
@@ -209,16 +207,11 @@ class BatchInference(BatchJob):
         return f"{self.node.addr[-PREFIX_CHARACTERS:]}-"
 
     def _allow_jobs(self, role: iam.Role) -> None:
-        stack, jobs = cdk.Stack.of(self), self._jobs_arn()
-        models = [
-            f"arn:{stack.partition}:bedrock:*::foundation-model/*",
-            *(
-                stack.format_arn(service="bedrock", resource=kind, resource_name="*")
-                for kind in ("application-inference-profile", "custom-model", "inference-profile")
-            ),
-        ]
+        jobs = self._jobs_arn()
         statements = [
-            iam.PolicyStatement(actions=list(actions.BATCH_JOB_SUBMIT), resources=[jobs, *models]),
+            iam.PolicyStatement(
+                actions=list(actions.BATCH_JOB_SUBMIT), resources=[jobs, *submitted_arns(self.model)]
+            ),
             iam.PolicyStatement(actions=list(actions.BATCH_JOB_READ), resources=[jobs]),
             iam.PolicyStatement(actions=list(actions.BATCH_JOB_LIST), resources=["*"]),
             iam.PolicyStatement(
@@ -229,7 +222,7 @@ class BatchInference(BatchJob):
         ]
         for statement in statements:
             role.add_to_policy(statement)
-        acknowledge_resources(role, {jobs: JOBS_REASON, **dict.fromkeys(models, SUBMIT_REASON)})
+        acknowledge_resources(role, {jobs: JOBS_REASON})
         acknowledge(role, {any_resource(): "A list of batch inference jobs takes no resource in a policy."})
 
     def _allow_answers(self) -> None:

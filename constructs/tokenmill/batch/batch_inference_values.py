@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
 
+from tokenmill.bedrock.foundation_model import NamedModel, foundation_arn
 from tokenmill.core._checks import as_whole, numeric, of_kind
 from tokenmill.core.batch_quotas import BatchQuota
 from tokenmill.core.bedrock_prices import STANDARD, bedrock_price
@@ -125,6 +126,26 @@ def check_model(model: IBedrockModel) -> None:
             f"model is {model.model_id!r}, and Bedrock runs no batch inference on a {found[1]}; give a "
             "foundation model, a custom model or an inference profile"
         )
+
+
+def submitted_arns(model: IBedrockModel) -> list[str]:
+    """Return what a job's submission names: the model or profile, and what stands behind a profile.
+
+    Args:
+        model: The model.
+    """
+    source = getattr(model, "source", model)
+    if not isinstance(source, NamedModel):
+        return [model.model_id]
+    named = [getattr(model, "arn", source.arn), source.arn]
+    route, foundation = source.route, source.foundation_model
+    if route is None:
+        return list(dict.fromkeys(named))
+    behind = [foundation_arn(foundation, region) for region in route.regions] or [
+        foundation_arn(foundation),
+        foundation_arn(foundation, ""),
+    ]
+    return list(dict.fromkeys([*named, *behind]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
