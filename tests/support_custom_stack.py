@@ -1,11 +1,11 @@
 """A CloudFormation that knows its documents and nothing of the handlers that it calls.
 
 What it does and in which order is from the AWS CloudFormation User Guide: "Custom resource request types"
-(the members of Create, Update and Delete; another physical id in the answer to an Update is a replacement, and
-the old resource gets a Delete), "Update behaviors of stack resources", "Stack status codes" (rollback and cleanup
-phases; a Delete of the cleanup that fails is tried again and then left), "Continue rolling back an update",
-and "AWS::CloudFormation::CustomResource" (ServiceTimeout). Where the pages leave a choice, a decision makes
-it.
+(the members of Create, Update and Delete; another physical id in the answer to an Update is a replacement,
+and the old resource gets a Delete), "Update behaviors of stack resources", "Stack status codes" (rollback and
+cleanup phases; a Delete of the cleanup that fails is tried again and then left), "Continue rolling back an
+update", and "AWS::CloudFormation::CustomResource" (ServiceTimeout). Where the pages leave a choice, a
+decision makes it.
 
 Handlers are driven as the CDK's Provider framework drives them (README of aws-cdk-lib/custom-resources,
 "Provider Framework": what onEvent returns is laid over the event for isComplete, an error of either is
@@ -15,32 +15,21 @@ that died.
 
 from __future__ import annotations
 
-import contextlib
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from support_lambda_invocations import ACCOUNT, REGION, Context, Killed, Raising
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ACCOUNT, REGION = "123456789012", "us-east-1"
+    from support_lambda_invocations import Function
+
 POLL_SECONDS = 20.0
 # An hour, which is the longest ServiceTimeout, and a little more than a waiter may take.
 MOST_POLLS = 150
 CLEANUP_ATTEMPTS = 3
 LAMBDA_ATTEMPTS = 3
-
-
-class Killed(BaseException):
-    """The function's environment went away between two calls."""
-
-
-@dataclass
-class Frame:
-    """One invocation of the handler; once it is dead, it gets nothing out any more."""
-
-    call: Callable[[], Any]
-    dead: bool = False
 
 
 @dataclass
@@ -75,61 +64,6 @@ class Resource:
 
 class Failed(Exception):
     """An operation on a resource failed."""
-
-
-class Raising:
-    """Keeps what a handler raised; its driver turns any error into FAILED."""
-
-    error: Exception | None = None
-
-    def __enter__(self) -> Raising:
-        return self
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
-        self.error = error if isinstance(error, Exception) else None
-        return self.error is not None
-
-
-class Function:
-    """Invokes the handler; `injected` counts what went wrong on purpose."""
-
-    def __init__(self, on_event: Callable[..., Any], is_complete: Callable[..., Any]) -> None:
-        self.on_event, self.is_complete = on_event, is_complete
-        self.injected: Counter[str] = Counter()
-        self.pass_time: Callable[[float], None] = lambda seconds: None
-        self.frames: list[Frame] = []
-        self.reasons: list[str] = []
-
-    def begin(self, event: dict[str, Any]) -> dict[str, Any]:
-        return self._invoke(lambda: self.on_event(dict(event), Context()))
-
-    def step(self, event: dict[str, Any]) -> dict[str, Any]:
-        return self._invoke(lambda: self.is_complete(dict(event), Context()))
-
-    def _invoke(self, call: Callable[[], Any]) -> Any:
-        self.frames.append(Frame(call))
-        try:
-            return call()
-        finally:
-            self.frames.pop()
-
-    def again_meanwhile(self) -> None:
-        """Run what runs once more, between two calls of it: the same request in two environments at once."""
-        if len(self.frames) < 3:
-            self.injected["the same request twice at once"] += 1
-            with contextlib.suppress(Exception, Killed):
-                self._invoke(self.frames[-1].call)
-
-
-class Context:
-    """What Lambda tells a function of itself."""
-
-    function_name = "units"
-    invoked_function_arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:units"
-    aws_request_id = "11111111-2222-3333-4444-555555555555"
-
-    def get_remaining_time_in_millis(self) -> int:
-        return 60_000
 
 
 class Stack:
@@ -360,26 +294,12 @@ class Stack:
         Nothing holds if the function dies in every attempt of the last Delete that CloudFormation sends, so
         that the `last` one is repeated until it has lived.
         """
-        kind, own = event["RequestType"], event.get("PhysicalResourceId")
-        begun = None
-        for _ in range(MOST_POLLS if last else LAMBDA_ATTEMPTS):
-            yield
-            try:
-                with Raising() as raised:
-                    begun = self.function.begin(event)
-                    if self.decide.one_of(False, False, False, True):
-                        self.function.injected["request delivered twice"] += 1
-                        begun = self.function.begin(event)
-            except Killed:
-                continue
-            if raised.error is not None:
-                self.function.reasons.append(str(raised.error))
-                return Outcome(False, own, reason=str(raised.error))
-            break
-        if begun is None:
-            return Outcome(False, own, reason="no answer", answered=False)
+        own = event.get("PhysicalResourceId")
+        begun = yield from self._begin(event, own, last)
+        if isinstance(begun, Outcome):
+            return begun
         physical_id = begun.get("PhysicalResourceId") or own or event["RequestId"]
-        assert kind != "Delete" or physical_id == own, "a Delete must keep the physical id"
+        assert event["RequestType"] != "Delete" or physical_id == own, "a Delete must keep the physical id"
         waiting = {**event, **begun, "PhysicalResourceId": physical_id}
         for polls in range(MOST_POLLS):
             if gives_up is not None and polls >= gives_up:
@@ -399,10 +319,28 @@ class Stack:
                     continue
                 return Outcome(False, physical_id, reason="the function died")
             if raised.error is not None:
-                self.function.reasons.append(str(raised.error))
-                return Outcome(False, physical_id, reason=str(raised.error))
+                return self._failed(physical_id, raised.error)
             if done["IsComplete"]:
                 data = {**begun.get("Data", {}), **done.get("Data", {})}
                 return Outcome(True, physical_id, data)
             assert not done.get("Data"), '"Data" is not allowed while "IsComplete" is false'
         return Outcome(False, physical_id, reason="timed out")
+
+    def _begin(self, event: dict[str, Any], own: str | None, last: bool) -> Iterator[None]:
+        """Deliver the event as often as Lambda does, and now and then twice."""
+        for _ in range(MOST_POLLS if last else LAMBDA_ATTEMPTS):
+            yield
+            try:
+                with Raising() as raised:
+                    begun = self.function.begin(event)
+                    if self.decide.one_of(False, False, False, True):
+                        self.function.injected["request delivered twice"] += 1
+                        begun = self.function.begin(event)
+            except Killed:
+                continue
+            return self._failed(own, raised.error) if raised.error is not None else begun
+        return Outcome(False, own, reason="no answer", answered=False)
+
+    def _failed(self, physical_id: str | None, error: Exception) -> Outcome:
+        self.function.reasons.append(str(error))
+        return Outcome(False, physical_id, reason=str(error))

@@ -13,7 +13,7 @@ are off unless the environment or a property names them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tokenmill_runtime import waited_resource
 from tokenmill_runtime.clock import SYSTEM_CLOCK
@@ -144,11 +144,11 @@ class ProvisionedThroughputResource:
 
     def _settle(self, request: Request, wanted: Wanted, id: UnitsId, main: Units) -> bool:
         """Bring units that exist to what is asked; whether they are."""
-        if not self._is_ours(request, id, main):
-            # The look showed what an earlier request had, and what is gone.
+        whose = self._whose(request, id, main)
+        if whose == "gone":
+            # The look showed what an earlier request had.
             self._purchase.advance(request, wanted, id)
-            return False
-        if main.busy:
+        if whose != "ours" or main.busy:
             return False
         if main.status == "Failed":
             if not self._purchase.give_back(request, id, main):
@@ -167,13 +167,13 @@ class ProvisionedThroughputResource:
         self._purchase.advance(request, wanted, id)
         return False
 
-    def _is_ours(self, request: Request, id: UnitsId, main: Units) -> bool:
-        """Whether units are those of this request; False for units that are gone, whatever the look shows.
+    def _whose(self, request: Request, id: UnitsId, main: Units) -> Literal["ours", "gone", "other"]:
+        """Whether units are this request's, or gone whatever the look shows, or this resource's earlier ones.
 
-        Raises Refused where they are somebody else's, or a later request's.
+        Raises Refused where they are somebody else's, or stay another request's until time is up.
         """
         if main.resource == str(id) or main.retained:
-            return True
+            return "ours"
         if not main.owned_by(id.owner):
             raise Refused(
                 f"the name {main.name} is taken by {main.arn}, which this stack did not buy; give the units "
@@ -181,14 +181,16 @@ class ProvisionedThroughputResource:
                 code="name-taken",
             )
         if not self._market.tag(main, {RESOURCE_TAG: main.resource}):
-            return False
-        if request.kind == "Create":
+            return "gone"
+        if request.kind == "Update":
+            return "ours"
+        if request.budget.over:
             raise Refused(
                 f"{main.arn} belongs to {main.resource}, which is this resource under an earlier request; "
                 "nothing was bought",
                 code="stale",
             )
-        return True
+        return "other"
 
     def _finish(self, wanted: Wanted, id: UnitsId, held: list[Units], main: Units | None) -> Answer:
         """Tell callers and the ledger, and answer."""

@@ -177,10 +177,11 @@ class Market:
     def tag(self, units: Units, tags: Mapping[str, str], *, without: Iterable[str] = ()) -> bool:
         """Set tags and take others away; False where the units are gone, whatever reads show.
 
-        What is already there is written again: a write is the proof that the units exist.
+        What is already there is written again, and what no look shows is taken away: a write is the proof
+        that the units exist, and a look may be behind.
         """
         given = [{"key": key, "value": value} for key, value in sorted(tags.items())]
-        gone = sorted({key for key in without if key in units.tags and key not in tags})
+        gone = sorted(set(without) - tags.keys())
         try:
             self._call("tag_resource", resourceARN=units.arn, tags=given)
             if gone:

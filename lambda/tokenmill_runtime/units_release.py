@@ -61,10 +61,11 @@ class Release:
             # CloudFormation makes an id up for a resource that never got an answer.
             asked = of_generation(held, owner, generation_of(request.properties))
             mine = [units for units in asked if units.owned_by(owner)]
-        for units in held:
-            if units.retained and units.owned_by(owner):
-                # A look may be behind and show units as kept that were adopted since; this makes it true.
-                self.market.tag(units, {RETAINED_TAG: units.tags[RETAINED_TAG]})
+        for generation in generations:
+            for units in of_generation(held, owner, generation):
+                if units.retained and units.owned_by(owner):
+                    # A look may be behind and show units as kept that this resource adopted; so they are kept.
+                    self.market.tag(units, {RETAINED_TAG: units.tags[RETAINED_TAG]})
         self.handles.without(request.properties, physical_id, {units.arn for units in mine})
         if not self._all(request, mine) or (not mine and not self._unseen(request, held, owner, generations)):
             return None

@@ -51,7 +51,7 @@ class Stack:
 
     def is_late(self, request: Request) -> bool:
         """Whether a deletion came late: the stack has these units and is not giving them up."""
-        if not self.asked:
+        if not self.asked or self._status(request.stack_id).endswith("IN_PROGRESS"):
             return False
         status, physical_id = self._resource(request.stack_id, request.logical_id)
         return physical_id == request.physical_id and status in ("CREATE_COMPLETE", "UPDATE_COMPLETE")

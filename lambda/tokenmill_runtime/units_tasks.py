@@ -89,12 +89,12 @@ class Task:
         return self.wanted.key(self.id.owner)
 
     def buy(self, slot: str, units: int) -> None:
-        """Buy units without commitment for a slot; the same hour buys once, and a name is taken once.
+        """Buy units without commitment for a slot; a name is taken once, and the same minute buys once.
 
         Raises Refused where the service sells none.
         """
-        hour = int(self.clock.wall() // 3600)
-        token = hashlib.sha256(f"{self.id}\n{slot}\n{units}\n{hour}".encode()).hexdigest()[:48]
+        minute = int(self.clock.wall() // 60)
+        token = hashlib.sha256(f"{self.id}\n{slot}\n{units}\n{minute}".encode()).hexdigest()[:48]
         tags = own_tags(self.id, self.stack_id, self.wanted)
         name = self.wanted.slot(self.id.owner, slot)
         self.market.buy(self.wanted, name, tags, token, units=units, commitment="NONE")

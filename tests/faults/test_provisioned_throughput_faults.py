@@ -5,37 +5,31 @@ back, cleans up and deletes over the real handler, which speaks HTTP to a model 
 (constructs/tokenmill/local/bedrock). Requests are throttled, fail, and time out before and after the service
 acted; the function dies between any two requests; the same request runs twice, one after the other, at once,
 and long after; waiters are gone; deletes arrive late. What AWS's pages leave open is drawn (`Behaviour`).
-
-What was injected is written to the file that TOKENMILL_PROOF_FIGURES names.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import time
-from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import botocore.httpsession
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from support_bedrock import REGION, SCOPE, Clock
-from support_custom_stack import Decisions, Function, Killed, Stack
+from support_bedrock import SCOPE, Clock
+from support_custom_stack import Decisions, Stack
+from support_lambda_invocations import Function, Killed
+from support_proof_server import Bedrock, forget_clients, serving
 from tokenmill.local.bedrock import BedrockControl, Behaviour, Fault, UnitQuotas
-from tokenmill.local.bedrock.http import BedrockServer
-from tokenmill_runtime import aws, provisioned_throughput, units_market
+from tokenmill_runtime import provisioned_throughput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NIGHTLY = bool(os.environ.get("TOKENMILL_NIGHTLY"))
-EXAMPLES = int(os.environ.get("EX") or (10_000 if NIGHTLY else 500))
+EXAMPLES = 10_000 if NIGHTLY else 500
 TYPE = "Custom::TokenmillProvisionedThroughput"
 MODELS = ("amazon.nova-lite-v1:0:24k", "amazon.nova-micro-v1:0:24k")
 REPLACEMENTS = ("MAKE_BEFORE_BREAK", "BREAK_BEFORE_MAKE", "REFUSE")
@@ -75,57 +69,11 @@ TROUBLES = ("another resource fails", "no capacity", "a quota of 0", "a quota of
 DRAWN = st.binary(min_size=24, max_size=24).map(lambda drawn: Decisions(list(drawn)))
 
 
-class Bedrock:
-    """The server of all examples, and the example that runs."""
-
-    server: BedrockServer
-    running: Cloud | None = None
-    totals: Counter[str] = Counter()
-
-
 @pytest.fixture(scope="module", autouse=True)
 def served() -> Iterator[None]:
-    """Serve Bedrock, count every request that the function makes, and let no client wait in earnest."""
-    control = BedrockControl()
-    send = botocore.httpsession.URLLib3Session.send
-
-    def sent(session: Any, request: Any) -> Any:
-        if Bedrock.running is not None:
-            Bedrock.running.before_request()
-        answer = send(session, request)
-        if Bedrock.running is not None:
-            Bedrock.running.after_request()
-        return answer
-
-    with BedrockServer(control) as server, pytest.MonkeyPatch.context() as patch:
-        Bedrock.server = server
-        for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_BEDROCK"):
-            patch.setenv(name, server.url)
-        patch.setenv("AWS_ACCESS_KEY_ID", SCOPE.account)
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        patch.setenv("AWS_DEFAULT_REGION", REGION)
-        patch.setenv("AWS_REGION", REGION)
-        patch.delenv("AWS_PROFILE", raising=False)
-        patch.setattr(botocore.httpsession.URLLib3Session, "send", sent)
-        patch.setattr(time, "sleep", _pass)
-        patch.setattr(units_market, "PAUSES", (0.0,) * len(units_market.PAUSES))
+    """Serve Bedrock to all examples; see `serving`."""
+    with serving():
         yield
-    figures = os.environ.get("TOKENMILL_PROOF_FIGURES")
-    if figures:
-        Path(figures).write_text(json.dumps(dict(sorted(Bedrock.totals.items())), indent=1) + "\n")
-
-
-def _pass(seconds: float) -> None:
-    """Let whoever waits between two attempts wait on the example's clock."""
-    if Bedrock.running is not None:
-        Bedrock.running.clock.pass_(seconds)
-
-
-def forget_clients() -> None:
-    """Clients keep a quota of retries, which one example must not take from the next."""
-    for cached in vars(aws).values():
-        if hasattr(cached, "cache_clear"):
-            cached.cache_clear()
 
 
 class Cloud(RuleBasedStateMachine):

@@ -1,4 +1,4 @@
-"""Models, jobs, deployments and settings of the modelled control plane, asked over HTTP with the real client."""
+"""Models, jobs, deployments and settings of the modelled control plane, asked over HTTP."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_batch_jobs_expire_and_are_stopped(fake: FakeBedrock, client: Any) -> No
 
 
 def test_deployments_are_made_updated_and_deleted(fake: FakeBedrock, client: Any) -> None:
-    """A deployment is Creating, then Active, changes its model in place, and holds the models that it serves."""
+    """A deployment is Creating, then Active, changes its model in place, and holds what it serves."""
     tune(client, "one"), tune(client, "two")
     fake.clock.pass_(120)
     client.list_model_customization_jobs()

@@ -140,7 +140,7 @@ def test_a_refused_purchase_leaves_its_token_free(fake: FakeBedrock, client: Any
 
 
 def test_quotas_are_zero_unless_granted() -> None:
-    """A new account may buy nothing, with commitment or without; units of one kind do not count for another."""
+    """A new account may buy nothing; units of one kind do not count for another."""
     with bedrock_server(quotas=UnitQuotas(committed=2, per_model=5)) as fake:
         client = fake.client()
         asked = {"modelUnits": 1, "provisionedModelName": "units", "modelId": MODEL}
@@ -185,7 +185,7 @@ def test_a_commitment_cannot_be_deleted_before_its_end(code: str) -> None:
 def test_models_without_units_are_refused(
     fake: FakeBedrock, model: str, region: str, commitment: str | None, code: str
 ) -> None:
-    """An unknown model, one without units in the region or without a commitment, is refused and costs nothing."""
+    """An unknown model, or one without units here or without a commitment, is refused and costs nothing."""
     import boto3
 
     client = boto3.client(
@@ -201,7 +201,7 @@ def test_models_without_units_are_refused(
 
 
 def test_members_out_of_their_constraints_are_refused(fake: FakeBedrock) -> None:
-    """What the model forbids is refused by the service, as the real one does for a client that does not check."""
+    """What botocore's model forbids is refused by the service, too, for a client that does not check."""
     client = fake.client(parameter_validation=False)
     for wrong in ({"modelUnits": 0}, {"provisionedModelName": "a--b"}, {"modelUnits": "two"}):
         asked = {"modelUnits": 1, "provisionedModelName": "units", "modelId": MODEL, **wrong}
@@ -257,7 +257,7 @@ def test_lists_come_in_pages_and_filtered(fake: FakeBedrock, client: Any) -> Non
 
 
 def test_only_the_model_of_a_custom_model_changes(fake: FakeBedrock, client: Any) -> None:
-    """The model of units of a base model is fixed; a custom model gives way to its kin, and is Updating then."""
+    """The model of base model's units is fixed; a custom model gives way to its kin, and is Updating then."""
     arn = buy(client)
     fake.clock.pass_(60)
     update = client.update_provisioned_model_throughput

@@ -212,7 +212,7 @@ class BatchInference(BatchJob):
             iam.PolicyStatement(
                 actions=list(actions.BATCH_JOB_SUBMIT), resources=[jobs, *submitted_arns(self.model)]
             ),
-            iam.PolicyStatement(actions=list(actions.BATCH_JOB_READ), resources=[jobs]),
+            iam.PolicyStatement(actions=list(actions.BATCH_JOB_FOLLOW), resources=[jobs]),
             iam.PolicyStatement(actions=list(actions.BATCH_JOB_LIST), resources=["*"]),
             iam.PolicyStatement(
                 actions=list(actions.PASS_ROLE),

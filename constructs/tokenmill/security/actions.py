@@ -279,8 +279,8 @@ PROMPT_KEY_USE = ("kms:Decrypt",)
 
 # "Required permissions for batch inference" and "Create a custom service role for batch inference" (Amazon
 # Bedrock user guide): who submits jobs, and the role that a job reads, calls and writes with.
-BATCH_JOB_SUBMIT = ("bedrock:CreateModelInvocationJob", "bedrock:TagResource")
-BATCH_JOB_READ = ("bedrock:GetModelInvocationJob",)
+BATCH_JOB_SUBMIT = ("bedrock:CreateModelInvocationJob",)
+BATCH_JOB_FOLLOW = ("bedrock:GetModelInvocationJob", "bedrock:TagResource")
 BATCH_JOB_LIST = ("bedrock:ListModelInvocationJobs",)
 BATCH_JOB_FILES = ("s3:GetObject", "s3:PutObject")
 # "Creating granular permissions" (AWS Step Functions): a callback names the state machine of its task.

@@ -24,7 +24,7 @@ TAG = "tokenmill:verify"
 # Any of them going elsewhere makes a run local.
 _TELLING = (
     "sts", "sagemaker", "lambda", "cloudwatch", "pricing", "service-quotas", "bedrock-runtime",
-    "cloudformation", "codebuild", "stepfunctions", "application-autoscaling",
+    "cloudformation", "codebuild", "stepfunctions", "application-autoscaling", "bedrock", "bedrock-agent",
 )  # fmt: skip
 _AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 _CONFIG = Config(connect_timeout=10, read_timeout=70, retries={"mode": "standard", "total_max_attempts": 4})
@@ -123,6 +123,28 @@ class Aws:
             make: Any = self._session.client
             self._clients[key] = make(service, region_name=key[1], config=_CONFIG)
         return self._clients[key]
+
+    def client_as(self, role: str, service: str) -> Any:
+        """Return a client with the rights of a role that this account may assume.
+
+        Args:
+            role: The role's ARN.
+            service: boto3's name of the service.
+        """
+        session = f"tokenmill-verify-{self.run}"
+        found = self.settle(
+            lambda: self.client("sts").assume_role(RoleArn=role, RoleSessionName=session),
+            codes=("AccessDenied",),
+        )["Credentials"]
+        make: Any = self._session.client
+        return make(
+            service,
+            region_name=self.region,
+            config=_CONFIG,
+            aws_access_key_id=found["AccessKeyId"],
+            aws_secret_access_key=found["SecretAccessKey"],
+            aws_session_token=found["SessionToken"],
+        )
 
     def name(self, suffix: str) -> str:
         """Return a name that says whose it is.

@@ -52,7 +52,7 @@ def hosted_jobs(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Outcom
         ended = _run(aws, machine, "training", "createTrainingJob", _training(aws, host, job))
         yield "training-artifact-prefix", _artifact(aws, host, ended)
     if {"transform-out-path", "job-keys-role"} & set(wanted):
-        key = _create_key(aws)
+        key = create_key(aws, "jobs")
         small_host.put(aws, host.bucket, f"{INPUT}/{BELOW}", {"words": 1}, {"words": 2})
         job = aws.name("transform")
         aws.declare("transform-job", job)
@@ -216,8 +216,14 @@ def _cause(ended: dict[str, Any]) -> Outcome:
     return Outcome(holds(seen["error"] == "States.TaskFailed" and told), seen)
 
 
-def _create_key(aws: Aws) -> str:
-    name = aws.name("jobs")
+def create_key(aws: Aws, suffix: str) -> str:
+    """Create a key whose policy names nobody but the account, and return its ARN.
+
+    Args:
+        aws: The run.
+        suffix: What it is for.
+    """
+    name = aws.name(suffix)
     root = {"AWS": f"arn:{aws.partition}:iam::{aws.account}:root"}
     statement = {"Effect": "Allow", "Principal": root, "Action": "kms:*", "Resource": "*"}
     aws.declare("key", name)

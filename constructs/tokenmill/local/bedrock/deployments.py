@@ -157,7 +157,7 @@ class Deployments:
 
     def _list(self, scope: Scope, params: Params) -> Params:
         now = self._control.clock()
-        chosen = [
+        chosen: list[Params] = [
             {
                 "customModelDeploymentArn": each.arn,
                 "customModelDeploymentName": each.name,

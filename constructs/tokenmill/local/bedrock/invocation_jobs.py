@@ -17,6 +17,7 @@ from tokenmill.local.bedrock.models import foundation_ids, plain_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from tokenmill.local.aws_requests import Operation, Params, Scope
     from tokenmill.local.bedrock.control import BedrockControl
@@ -86,7 +87,7 @@ class InvocationJobs:
             self.background(lambda: run(scope, job))
 
     @staticmethod
-    def _expires(job: Job) -> object:
+    def _expires(job: Job) -> datetime:
         return job.created + timedelta(hours=job.request.get("timeoutDurationInHours", LONGEST_HOURS))
 
     def _create(self, scope: Scope, params: Params) -> Params:

@@ -2,7 +2,7 @@
 
 Sources: Amazon Bedrock API Reference, "CreateModelCustomizationJob", "GetModelCustomizationJob"
 (InProgress, Completed, Failed, Stopping, Stopped), "StopModelCustomizationJob", "CreateModelImportJob",
-"GetModelImportJob" (InProgress, Completed, Failed); User Guide, "Monitor model customization jobs with EventBridge".
+"GetModelImportJob" (InProgress, Completed, Failed); User Guide, "Monitor model customization jobs".
 """
 
 from __future__ import annotations

@@ -132,11 +132,12 @@ class FoundationModels:
 
     def _list(self, scope: Scope, params: Params) -> Params:
         summaries = [self._details(scope, model_id) for model_id in sorted(foundation_ids())]
+        provider: str | None = params.get("byProvider")
         return {
             "modelSummaries": [
                 one
                 for one in summaries
-                if params.get("byProvider", one["providerName"]).lower() == one["providerName"].lower()
+                if (provider is None or provider.lower() == one["providerName"].lower())
                 and params.get("byOutputModality", one["outputModalities"][0]) in one["outputModalities"]
                 and params.get("byInferenceType", "ON_DEMAND") in one["inferenceTypesSupported"]
                 and "byCustomizationType" not in params
