@@ -158,11 +158,12 @@ class ProvisionedThroughputResource:
         if main.name != name:
             self._market.rename(main.arn, name)
             return False
+        # They count as retained until a look shows whose they are: a deletion may follow at once.
+        seen = main.resource == str(id)
         unwanted = user_tags(request.old_properties) - wanted.tags.keys()
         tags = own_tags(id, request.stack_id, wanted)
-        if self._market.tag(main, tags, without={RETAINED_TAG, *unwanted}):
-            # Whoever looks next must see whose they are: a deletion may follow at once.
-            return not main.retained and tags.items() <= main.tags.items()
+        if self._market.tag(main, tags, without={RETAINED_TAG, *unwanted} if seen else ()):
+            return seen and not main.retained and tags.items() <= main.tags.items()
         # The look showed units that are gone.
         self._purchase.advance(request, wanted, id)
         return False

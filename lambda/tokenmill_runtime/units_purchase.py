@@ -79,8 +79,8 @@ class Purchase:
     def give_back(self, request: Request, id: UnitsId, units: Units) -> bool:
         """Delete units that never came into service; whether they have to be waited for.
 
-        False for those of an earlier request, which are gone. Raises Refused with the service's reason for
-        this request's own.
+        False for those of an earlier request, which are gone now. Raises Refused with the service's reason
+        for this request's own.
         """
         why = units.failure or "without a reason"
         in_place = request.kind == "Update" and request.replaces == request.physical_id
@@ -89,7 +89,7 @@ class Purchase:
         outcome = self.market.give_up(units.arn).outcome
         if outcome == "busy":
             return True
-        if outcome == "missing" and units.resource != str(id):
+        if units.resource != str(id):
             return False
         raise Refused(f"Bedrock could not provide the units: {why}; they are deleted again", code="failed")
 

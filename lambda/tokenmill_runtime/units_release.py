@@ -64,8 +64,7 @@ class Release:
         for generation in generations:
             for units in of_generation(held, owner, generation):
                 if units.retained and units.owned_by(owner):
-                    # A look may be behind and show units as kept that this resource adopted; so they are kept.
-                    self.market.tag(units, {RETAINED_TAG: units.tags[RETAINED_TAG]})
+                    self._still_retained(units)
         self.handles.without(request.properties, physical_id, {units.arn for units in mine})
         if not self._all(request, mine) or (not mine and not self._unseen(request, held, owner, generations)):
             return None
@@ -147,8 +146,10 @@ class Release:
 
     def _one(self, request: Request, units: Units, *, keep: bool) -> bool:
         if units.retained:
+            self._still_retained(units)
             return True
-        if keep:
+        # Units that failed serve nobody, protected or not.
+        if keep and units.status != "Failed":
             self.retain(request, units, "it is protected")
             return True
         if units.committed_at(self._now()):
@@ -172,6 +173,10 @@ class Release:
             return False
         self.retain(request, units, f"Bedrock does not delete it: {given.words}")
         return True
+
+    def _still_retained(self, units: Units) -> None:
+        """Make true what a look shows, which may be behind: units may have been adopted since."""
+        self.market.tag(units, {RETAINED_TAG: units.tags[RETAINED_TAG]})
 
     def _unseen(self, request: Request, held: list[Units], owner: str, generations: set[str]) -> bool:
         """Delete by name what no look shows; whether nothing can turn up any more."""

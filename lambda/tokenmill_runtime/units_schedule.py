@@ -121,7 +121,10 @@ def close_hours(task: Task, event: Mapping[str, Any]) -> bool:
     slot, held = slot_for(event["Schedule"]), task.held()
     if task.is_current:
         task.tell_callers([units for units in held if task.slot(units) != slot])
-    return all([task.give_up(units) for units in held if task.slot(units) == slot])
+    gone = all([task.give_up(units) for units in held if task.slot(units) == slot])
+    if gone:
+        task.publish({UNITS_MISSING: 0})
+    return gone
 
 
 def _missing(task: Task, units: int, why: str) -> bool:

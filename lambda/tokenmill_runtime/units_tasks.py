@@ -123,7 +123,7 @@ def run(event: Mapping[str, Any], context: Any) -> dict[str, bool]:
     again = not _once(event)
     if again and "Since" not in event:
         _wait(event, context)
-    return {"Again": again and not _too_late(event)}
+    return {"Again": again and not is_too_late(event)}
 
 
 def _once(event: Mapping[str, Any]) -> bool:

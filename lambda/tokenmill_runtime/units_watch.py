@@ -21,6 +21,7 @@ from tokenmill_runtime.metric_contract import (
 from tokenmill_runtime.units_plan import BASE, COMMITTED, EXTRA
 from tokenmill_runtime.units_scaling import use_of
 from tokenmill_runtime.units_schedule import all_hours, ensure, is_within, slot_for
+from tokenmill_runtime.units_tasks import is_too_late
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,8 +43,11 @@ def watch(task: Task, event: Mapping[str, Any]) -> bool:
     held = task.held()
     mended = _one_of_two(task, held)
     task.tell_callers(held)
-    task.publish(figures(task, held, lasting))
-    return opened and mended
+    done = opened and mended
+    if done or is_too_late(event):
+        # Units on their way are not missing; whoever waits for them looks again.
+        task.publish(figures(task, held, lasting))
+    return done
 
 
 def figures(task: Task, held: list[Units], lasting: list[Hours]) -> dict[str, float]:

@@ -199,6 +199,17 @@ def test_each_trouble_has_an_alarm_that_tells_the_topic(stack: cdk.Stack) -> Non
     assert alarms["IdleUnits"]["EvaluationPeriods"] == alarms["IdleUnits"]["DatapointsToAlarm"] == 5
 
 
+def test_the_alarm_on_missing_units_stands_until_they_are_there(stack: cdk.Stack) -> None:
+    """They are missed once an hour, and the minutes between two looks are no all-clear."""
+    make_units(stack)
+    treatments = {
+        value["Properties"]["MetricName"]: value["Properties"]["TreatMissingData"]
+        for value in of_type(template_of(stack), "AWS::CloudWatch::Alarm").values()
+    }
+    assert {name for name, treatment in treatments.items() if treatment != "notBreaching"} == {"UnitsMissing"}
+    assert treatments["UnitsMissing"] == "ignore"
+
+
 def test_units_are_watched_every_hour(stack: cdk.Stack) -> None:
     """The function hears the properties and the physical id."""
     make_units(stack)

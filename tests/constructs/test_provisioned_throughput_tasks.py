@@ -126,6 +126,38 @@ def test_fails_for_a_scaling_that_cannot_be(stack: cdk.Stack, changes: dict[str,
     assert set(inputs(template_of(stack))) == {"watch"}
 
 
+def test_fails_for_scheduled_units_over_the_spend_guard(stack: cdk.Stack) -> None:
+    """In either order: the guard is over all units of a day, and the busiest weekday counts."""
+    first, second = make_units(stack, "First"), make_units(stack, "Second")
+    weekend = OfficeHours(start="08:00", end="18:30", days="SAT-SUN")
+    first.add_schedule("Office", OFFICE, units=2)
+    first.add_schedule("Weekend", weekend, units=2)
+    with pytest.raises(TokenmillError, match="floor 2 with the scheduled units costs 1,380.00 USD"):
+        first.scale_on_tokens(**{**GUARD, "daily_usd": 1379})
+    first.scale_on_tokens(**{**GUARD, "daily_usd": 1380})
+    second.scale_on_tokens(**{**GUARD, "daily_usd": 1379})
+    with pytest.raises(TokenmillError, match="over the spend guard daily_usd=1379"):
+        second.add_schedule("Office", OFFICE, units=2)
+    assert {"openOffice", "openWeekend"} <= set(inputs(template_of(stack)))
+    assert len(of_type(template_of(stack), "AWS::Scheduler::Schedule")) == 6 + 2
+
+
+def test_scheduled_units_count_for_the_floor(stack: cdk.Stack) -> None:
+    """Two of their own and two by day are the floor of four by day; at night the floor buys two."""
+    units = make_units(stack)
+    units.add_schedule("Office", OFFICE, units=2)
+    with pytest.raises(TokenmillError, match=re.escape("costs 1,920.00 USD")):
+        units.scale_on_tokens(**{**GUARD, "floor": 4, "daily_usd": 1919})
+    units.scale_on_tokens(**{**GUARD, "floor": 4, "daily_usd": 1920})
+
+
+def test_the_floor_of_a_scaling_is_part_of_the_monthly_floor(stack: cdk.Stack) -> None:
+    """Extra units up to the floor are bought without a token."""
+    units = make_units(stack)
+    units.scale_on_tokens(**{**GUARD, "floor": 3, "daily_usd": 1440})
+    assert units.fewest_monthly_usd == pytest.approx(3 * 20 * 730)
+
+
 def test_fails_without_a_price_to_guard(stack: cdk.Stack) -> None:
     """Money is guarded by a price, and no source states this one."""
     with pytest.raises(TokenmillError, match="give hourly_usd"):

@@ -193,7 +193,7 @@ class Cloud(RuleBasedStateMachine):
     def fault(self, kind: Any, operation: str | None, times: int, after: int) -> None:
         self.control.faults.add(Fault(kind=kind, operation=operation, times=times, after=after))
 
-    @precondition(lambda self: self.steps is None)
+    @precondition(lambda self: self.steps is None and self.obstructed)
     @rule()
     def obstacles_end(self) -> None:
         self.clear_the_way()
@@ -302,6 +302,10 @@ class Cloud(RuleBasedStateMachine):
         self.kills, self.meanwhile = [], []
         self.control.faults.clear()
         self.clear_the_way()
+
+    @property
+    def obstructed(self) -> bool:
+        return bool(self.control.provisioned.without_capacity) or self.control.quotas.base < 100
 
     def clear_the_way(self) -> None:
         """What an operator does before continuing a rollback."""

@@ -137,6 +137,20 @@ def test_without_room_the_fallback_answers(
         assert served_by(gateway) == [PROFILE]
 
 
+def test_tier_and_latency_are_for_what_stands_in(
+    start_gateway: Callable[..., Gateway], cloud: Cloud, aws: FakeAws
+) -> None:
+    """Units are capacity of their own; the fallback is asked on demand, as the options say."""
+    _, model = gateway_config().models
+    use = replace(USE, service_tier="priority", latency="optimized")
+    cloud.refusing[UNIT] = (429, "ThrottlingException")
+    assert ask(start_gateway(models=(replace(model, bedrock=use),))) == 200
+    bodies = [request.body for request in aws.requests if request.path.startswith("/model/")]
+    sent = [{"serviceTier", "performanceConfig"} & body.keys() for body in bodies]
+    assert cloud.asked == [UNIT, PROFILE]
+    assert sent == [set(), {"serviceTier", "performanceConfig"}]
+
+
 def test_a_stream_that_is_throttled_in_its_first_event_goes_elsewhere(gateway: Gateway, cloud: Cloud) -> None:
     """Nothing was said yet, so nothing is lost."""
     cloud.refusing[UNIT] = (200, "")

@@ -78,6 +78,17 @@ def test_a_declared_commitment_and_scaling_are_said(tmp_path: Path) -> None:
     assert "up to 5 units and 3000.00 USD a day" in line.note
 
 
+def test_the_floor_of_a_scaling_is_paid_for_without_a_token(tmp_path: Path) -> None:
+    """Two of their own, three more by day, four at any time: five in 50 hours, four in the other 118."""
+    scaling = {"Floor": "4", "Ceiling": "6", "DailyUsd": "3000.00"}
+    report = cost(tmp_path, U=units(Hours=json.dumps([OFFICE]), Scaling=json.dumps(scaling)))
+    assert report.usd_per_month == pytest.approx((4 * 118 + 5 * 50) / 168 * 20 * 730)
+    [quota] = report.quotas
+    assert (quota.at_floor, quota.at_most) == (5, 3 + 6)
+    [alone] = cost(tmp_path, U=units(Scaling=json.dumps(scaling))).quotas
+    assert alone.at_floor == 4
+
+
 def test_a_custom_model_costs_what_its_base_does(tmp_path: Path) -> None:
     """Its ARN carries the base; a model that only the deployment knows is named so."""
     arn = f"arn:aws:bedrock:us-east-1:111122223333:custom-model/{LITE}/abcdefghij12"

@@ -9,13 +9,18 @@ with aws:RequestedRegion "unspecified".
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
+from constructs import Construct
 
+from tokenmill.bedrock.homes import region_of as region_of
+from tokenmill.bedrock.model import IBedrockModel
 from tokenmill.core._checks import known, text
+from tokenmill.core._kinds import flags, texts
 from tokenmill.core.bedrock_prices import plain_id
 from tokenmill.core.bedrock_profiles import GLOBAL, ProfileRoute, check_known, profile_route, split_profile
 from tokenmill.core.errors import TokenmillError
@@ -26,11 +31,12 @@ if TYPE_CHECKING:
 
     from constructs import IConstruct
 
-    from tokenmill.bedrock.model import IBedrockModel
-
 NAMESPACE = "AWS/Bedrock"
 PROFILE_ARN = "bedrock:InferenceProfileArn"
 MODEL_DIMENSION = "ModelId"
+# "InvokeModel" (Amazon Bedrock Runtime API Reference), modelId without ARNs.
+MODEL_ID = re.compile(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+(:[a-z0-9-]{1,63}){0,2}")
+REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d")
 
 
 class NamedModel:
@@ -57,7 +63,17 @@ class NamedModel:
         allow_unlisted: bool = False,
     ) -> None:
         text("model", model_id)
+        if region is not None:
+            _check_region_name(region)
+        flags(allow_unlisted=allow_unlisted)
+        regions = texts("regions", regions)
         self.model_id = plain_id(model_id)
+        if not MODEL_ID.fullmatch(self.model_id):
+            raise TokenmillError(
+                f"model is {model_id!r:.80}; it must be an id such as amazon.nova-lite-v1:0, a profile's such "
+                "as us.amazon.nova-lite-v1:0, or the ARN of either"
+            )
+        _check_arn_home(model_id, region)
         if not allow_unlisted:
             check_known(self.model_id)
         geography, self.foundation_model = split_profile(self.model_id)
@@ -67,7 +83,7 @@ class NamedModel:
                 "name a profile of a geography, such as us.amazon.nova-lite-v1:0"
             )
         for name in regions:
-            known("regions", name)
+            _check_region_name(name)
         self.route: ProfileRoute | None = (
             profile_route(self.model_id, region, regions=regions) if geography else None
         )
@@ -156,16 +172,6 @@ def _allow(
     )
 
 
-def region_of(scope: IConstruct) -> str | None:
-    """Return the stack's region, or None where only the deployment knows it.
-
-    Args:
-        scope: A construct of the stack.
-    """
-    region = cdk.Stack.of(scope).region
-    return None if cdk.Token.is_unresolved(region) else region
-
-
 def named_model(
     scope: IConstruct, model: str | IBedrockModel, *, allow_unlisted: bool = False
 ) -> IBedrockModel:
@@ -177,11 +183,62 @@ def named_model(
         allow_unlisted: Whether an id that the data does not know is taken as it stands.
 
     Raises:
-        TokenmillError: If the id is unknown or cannot be called from the stack's region.
+        TokenmillError: If the id is unknown or cannot be called from the stack's region, it is no model, or
+            the model stands in another region.
     """
     if isinstance(model, str):
         return NamedModel(model, region=region_of(scope), allow_unlisted=allow_unlisted)
+    if not isinstance(model, IBedrockModel):
+        raise TokenmillError(
+            f"model is {model!r:.80}; give a model's id, or a model such as InferenceProfile"
+        )
+    check_model_home(scope, model)
     return model
+
+
+def check_model_home(scope: IConstruct, model: IBedrockModel, *, name: str = "model") -> None:
+    """Refuse a model that was made in another region, or that cannot be called from the stack's.
+
+    Args:
+        scope: A construct of the stack that calls.
+        model: The model.
+        name: What it is called in the complaint.
+
+    Raises:
+        TokenmillError: If it is known to be elsewhere.
+    """
+    here = region_of(scope)
+    if here is None:
+        return
+    if isinstance(model, NamedModel):
+        if model.route is not None:
+            profile_route(model.model_id, here, regions=model.route.regions)
+        return
+    home = region_of(model) if isinstance(model, Construct) else None
+    if home is not None and home != here:
+        raise TokenmillError(
+            f"{name} {_path(model)} is in {home}, and the stack that calls it in {here}; a model is called "
+            f"in its own region, so make one in {here}, or give a cross-Region profile"
+        )
+
+
+def _path(model: object) -> str:
+    return model.node.path if isinstance(model, Construct) else str(model)
+
+
+def _check_region_name(region: object) -> None:
+    known("region", region)
+    if not isinstance(region, str) or not REGION.fullmatch(region):
+        raise TokenmillError(f"region is {region!r:.80}; give a name such as 'us-east-1'")
+
+
+def _check_arn_home(model: str, region: str | None) -> None:
+    home = model.split(":")[3] if model.startswith("arn:") else ""
+    if region is not None and home not in ("", region):
+        raise TokenmillError(
+            f"model is {model!r:.120} of {home}, and calls come from {region}; give the id, which names the "
+            "model in the region of the stack"
+        )
 
 
 def tell_of_regions(scope: IConstruct, named: NamedModel) -> None:

@@ -12,6 +12,9 @@ from aws_cdk import aws_bedrock as bedrock
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from tokenmill.bedrock.guardrail_values import GuardrailPolicies
+from tokenmill.bedrock.homes import check_home
+from tokenmill.core._kinds import KEY, choice, instance, resource, texts
 from tokenmill.core.errors import TokenmillError
 from tokenmill.security import actions
 
@@ -20,8 +23,6 @@ if TYPE_CHECKING:
 
     from aws_cdk import aws_cloudwatch as cloudwatch
     from aws_cdk import aws_kms as kms
-
-    from tokenmill.bedrock.guardrail_values import GuardrailPolicies
 
 NAMESPACE = "AWS/Bedrock/Guardrails"
 LONGEST_NAME = 50
@@ -87,6 +88,11 @@ class GuardrailHook:
     mode: GuardrailMode = GuardrailMode.SYNC
 
     def __post_init__(self) -> None:
+        choice(GuardrailMode, mode=self.mode)
+        if not hasattr(self.guardrail, "guardrail_version"):
+            raise TokenmillError(
+                f"guardrail is {self.guardrail!r:.80}; give a Guardrail, or Guardrail.from_guardrail_arn(…)"
+            )
         if self.mode == GuardrailMode.ASYNC and self.guardrail.masks:
             raise TokenmillError(
                 "mode is ASYNC, but the guardrail masks personal data, which it only does in SYNC; use SYNC, "
@@ -121,7 +127,10 @@ class Guardrail(Construct):
         kept_versions: Sequence[str] = (),
         encryption_key: kms.IKey | None = None,
     ) -> None:
+        instance(GuardrailPolicies, policies=policies)
         _check_kept(policies.digest, kept_versions)
+        resource(KEY, encryption_key=encryption_key)
+        check_home(scope, {"encryption_key": encryption_key})
         super().__init__(scope, id)
         self.policies = policies
         self.encryption_key = encryption_key
@@ -248,6 +257,9 @@ class ImportedGuardrail:
     guardrail_version: str
 
     def __post_init__(self) -> None:
+        for name in ("guardrail_arn", "guardrail_version"):
+            if not isinstance(getattr(self, name), str):
+                raise TokenmillError(f"{name} is {getattr(self, name)!r:.80}; give it as a text")
         if not cdk.Token.is_unresolved(self.guardrail_arn) and not ARN.fullmatch(self.guardrail_arn):
             raise TokenmillError(
                 f"guardrail_arn is {self.guardrail_arn!r}; it must be of the form "
@@ -288,9 +300,7 @@ class ImportedGuardrail:
 
 
 def _check_kept(today: str, kept_versions: Sequence[str]) -> None:
-    if isinstance(kept_versions, str):
-        raise TokenmillError(f"kept_versions is {kept_versions!r}; give a tuple of digests")
-    kept = list(kept_versions)
+    kept = texts("kept_versions", kept_versions)
     for digest in kept:
         if not DIGEST.fullmatch(digest):
             raise TokenmillError(

@@ -9,12 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tokenmill.bedrock._guardrail_properties import guardrail_properties
 from tokenmill.core._checks import as_texts, known, numeric, text
+from tokenmill.core._kinds import choice, flags, instance, instance_or_none, members
 from tokenmill.core.errors import TokenmillError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TOPIC_NAME = re.compile(r"[0-9a-zA-Z-_ !?.]{1,100}")
 LONGEST_DEFINITION = 200
@@ -24,10 +30,14 @@ MOST_TOPICS = 30
 LONGEST_WORD = 100
 MOST_WORDS = 10_000
 LONGEST_REGEX = 500
-MOST_REGEXES = 30
+MOST_REGEXES = 10
 LONGEST_MESSAGE = 500
 # "Sensitive information filters": regular expressions have no look-around.
 LOOK_AROUND = re.compile(r"\(\?(<?[=!])")
+# A group that is nothing but one repeated sign, repeated again: as many ways to fit as there are sums.
+REPEATED_TWICE = re.compile(
+    r"(?<!\\)\((?:\?:)?(?:\\.|\[(?:\\.|[^\]\\])+\]|[^()\[\]\\|])(?:[*+]|\{\d*,\})\??\)(?:[*+]|\{\d*,\})"
+)
 ENTITIES = (
     *("ADDRESS", "AGE", "AWS_ACCESS_KEY", "AWS_SECRET_KEY", "CA_HEALTH_NUMBER"),
     *("CA_SOCIAL_INSURANCE_NUMBER", "CREDIT_DEBIT_CARD_CVV", "CREDIT_DEBIT_CARD_EXPIRY"),
@@ -86,6 +96,8 @@ class ContentFilter:
     answer: Strength = Strength.HIGH
 
     def __post_init__(self) -> None:
+        choice(Harm, harm=self.harm)
+        choice(Strength, question=self.question, answer=self.answer)
         if self.harm == Harm.PROMPT_ATTACK and self.answer != Strength.NONE:
             raise TokenmillError(
                 f"answer of the filter {self.harm} is {self.answer}; only callers attack prompts, so it "
@@ -146,12 +158,14 @@ class Words:
 
     def __post_init__(self) -> None:
         as_texts(self, "words")
+        flags(profanity=self.profanity)
         if not self.words and not self.profanity:
             raise TokenmillError("words is empty and profanity is False; give one of them or leave Words out")
         if len(self.words) > MOST_WORDS:
             raise TokenmillError(f"words has {len(self.words):,} entries; at most {MOST_WORDS:,} are taken")
         for word in self.words:
             _short("a word", word, LONGEST_WORD)
+        _once("words", self.words)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,11 +186,12 @@ class Pattern:
     treatment: Treatment
 
     def __post_init__(self) -> None:
+        choice(Treatment, treatment=self.treatment)
         _short("name of a pattern", self.name, LONGEST_WORD)
         _short(f"regex of the pattern {self.name!r}", self.regex, LONGEST_REGEX)
         try:
             re.compile(self.regex)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise TokenmillError(
                 f"regex of the pattern {self.name!r} is {self.regex!r}, which is no regular expression: "
                 f"{error}"
@@ -185,6 +200,11 @@ class Pattern:
             raise TokenmillError(
                 f"regex of the pattern {self.name!r} is {self.regex!r}; guardrails take no look-around, so "
                 "write it without (?= (?! (?<= (?<!"
+            )
+        if REPEATED_TWICE.search(self.regex):
+            raise TokenmillError(
+                f"regex of the pattern {self.name!r} is {self.regex!r}, which repeats a repetition: a text "
+                "that nearly fits takes it longer than the world stands; repeat once, as a+ for (a+)+"
             )
 
 
@@ -207,6 +227,7 @@ class PersonalData:
 
     def __post_init__(self) -> None:
         as_texts(self, "block", "mask")
+        object.__setattr__(self, "patterns", members("patterns", self.patterns, Pattern))
         unknown = [kind for kind in (*self.block, *self.mask) if kind not in ENTITIES]
         if unknown:
             raise TokenmillError(
@@ -221,6 +242,9 @@ class PersonalData:
             raise TokenmillError(
                 f"patterns has {len(self.patterns)} entries; at most {MOST_REGEXES} are taken"
             )
+        _once("block", self.block)
+        _once("mask", self.mask)
+        _once("patterns", [item.name for item in self.patterns])
 
     @property
     def masks(self) -> bool:
@@ -305,6 +329,12 @@ class GuardrailPolicies:
     messages: BlockedMessages = field(default_factory=BlockedMessages)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "filters", members("filters", self.filters, ContentFilter))
+        object.__setattr__(self, "topics", members("topics", self.topics, DeniedTopic))
+        instance_or_none(Words, words=self.words)
+        instance_or_none(PersonalData, personal_data=self.personal_data)
+        instance_or_none(Grounding, grounding=self.grounding)
+        instance(BlockedMessages, messages=self.messages)
         if not (self.filters or self.topics or self.words or self.personal_data or self.grounding):
             raise TokenmillError(
                 "a guardrail needs one policy at least; give filters, topics, words, personal_data or "
@@ -327,63 +357,7 @@ class GuardrailPolicies:
 
     def to_properties(self) -> dict[str, Any]:
         """Return the properties of AWS::Bedrock::Guardrail in the form that its L1 construct takes."""
-        found: dict[str, Any] = {
-            "blocked_input_messaging": self.messages.question,
-            "blocked_outputs_messaging": self.messages.answer,
-        }
-        if self.filters:
-            found["content_policy_config"] = {"filtersConfig": [_filter(item) for item in self.filters]}
-        if self.topics:
-            found["topic_policy_config"] = {"topicsConfig": [_topic(item) for item in self.topics]}
-        if self.words is not None:
-            found["word_policy_config"] = _words(self.words)
-        if self.personal_data is not None:
-            found["sensitive_information_policy_config"] = _personal_data(self.personal_data)
-        if self.grounding is not None:
-            found["contextual_grounding_policy_config"] = {"filtersConfig": _grounding(self.grounding)}
-        return found
-
-
-def _filter(item: ContentFilter) -> dict[str, str]:
-    return {
-        "type": item.harm.value,
-        "inputStrength": item.question.value,
-        "outputStrength": item.answer.value,
-    }
-
-
-def _topic(item: DeniedTopic) -> dict[str, Any]:
-    topic: dict[str, Any] = {"name": item.name, "definition": item.definition, "type": "DENY"}
-    return topic | ({"examples": list(item.examples)} if item.examples else {})
-
-
-def _words(item: Words) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if item.words:
-        found["wordsConfig"] = [{"text": word} for word in item.words]
-    if item.profanity:
-        found["managedWordListsConfig"] = [{"type": "PROFANITY"}]
-    return found
-
-
-def _personal_data(item: PersonalData) -> dict[str, Any]:
-    treated = [(kind, Treatment.BLOCK) for kind in item.block] + [
-        (kind, Treatment.MASK) for kind in item.mask
-    ]
-    found: dict[str, Any] = {}
-    if treated:
-        found["piiEntitiesConfig"] = [{"type": kind, "action": how.value} for kind, how in treated]
-    if item.patterns:
-        found["regexesConfig"] = [
-            {"name": pattern.name, "pattern": pattern.regex, "action": pattern.treatment.value}
-            for pattern in item.patterns
-        ]
-    return found
-
-
-def _grounding(item: Grounding) -> list[dict[str, Any]]:
-    thresholds = {"GROUNDING": item.grounded, "RELEVANCE": item.relevant}
-    return [{"type": kind, "threshold": value} for kind, value in thresholds.items() if value is not None]
+        return guardrail_properties(self)
 
 
 def _short(what: str, found: object, most: int) -> None:
@@ -393,7 +367,7 @@ def _short(what: str, found: object, most: int) -> None:
         raise TokenmillError(f"{what} is {shown}; it must be a text of 1 to {most} characters")
 
 
-def _once(what: str, names: list[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
+def _once(what: str, names: Sequence[str]) -> None:
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise TokenmillError(f"{what} has {', '.join(twice)} more than once; give each once")

@@ -11,8 +11,16 @@ from aws_cdk import aws_bedrock as bedrock
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from tokenmill.bedrock.foundation_model import NamedModel, bedrock_metric, region_of, tell_of_regions
-from tokenmill.core._checks import known
+from tokenmill.bedrock.foundation_model import (
+    NamedModel,
+    bedrock_metric,
+    check_model_home,
+    region_of,
+    tell_of_regions,
+)
+from tokenmill.bedrock.homes import check_home
+from tokenmill.core._checks import known, text
+from tokenmill.core._kinds import text_map
 from tokenmill.core.bedrock_profiles import GLOBAL, WITHOUT_APPLICATION_PROFILES, split_profile
 from tokenmill.core.errors import TokenmillError
 from tokenmill.security import actions
@@ -75,7 +83,9 @@ class InferenceProfile(Construct):
             if isinstance(model, NamedModel)
             else NamedModel(model, region=region, allow_unlisted=allow_unlisted)
         )
-        _check_tags(tags or {})
+        check_home(scope, {})
+        check_model_home(scope, named)
+        tags = _check_tags(tags)
         _check_description(description)
         super().__init__(scope, id)
         self.source = named
@@ -88,7 +98,7 @@ class InferenceProfile(Construct):
                 copy_from=named.arn
             ),
         )
-        for key, value in {"tokenmill:model": named.model_id, **(tags or {})}.items():
+        for key, value in {"tokenmill:model": named.model_id, **tags}.items():
             cdk.Tags.of(self.resource).add(key, value)
         tell_of_regions(self, named)
 
@@ -114,6 +124,7 @@ class InferenceProfile(Construct):
         Raises:
             TokenmillError: If it is no such profile or cannot be called from the region.
         """
+        text("profile_id", profile_id)
         if split_profile(profile_id)[0] in ("", GLOBAL):
             raise TokenmillError(
                 f"{profile_id!r} is no profile of a geography; give one such as us.amazon.nova-lite-v1:0, "
@@ -135,6 +146,7 @@ class InferenceProfile(Construct):
         Raises:
             TokenmillError: If it is no global profile or cannot be called from the region.
         """
+        text("profile_id", profile_id)
         if split_profile(profile_id)[0] != GLOBAL:
             raise TokenmillError(
                 f"{profile_id!r} is no global profile; its id begins with global. as in "
@@ -216,7 +228,8 @@ class InferenceProfile(Construct):
         return self.metric("OutputTokenCount")
 
 
-def _check_tags(tags: Mapping[str, str]) -> None:
+def _check_tags(given: Mapping[str, str] | None) -> dict[str, str]:
+    tags = {} if given is None else text_map("tags", given, tokens=True)
     if len(tags) > MOST_TAGS:
         raise TokenmillError(
             f"tags has {len(tags)} tags; Bedrock takes 50 a resource, of which {MOST_TAGS} are yours"
@@ -226,20 +239,25 @@ def _check_tags(tags: Mapping[str, str]) -> None:
             if name == "value" and cdk.Token.is_unresolved(found):
                 continue
             known(f"tag {name}", found)
-            if not isinstance(found, str) or len(found) > most or not TAG.fullmatch(found):
+            if len(found) > most or not TAG.fullmatch(found):
                 raise TokenmillError(
                     f"tag {name} is {found!r:.80}; it must have at most {most} characters of letters, "
                     "digits, blanks and _ . : / = + @ -"
                 )
-        if not key or key.lower().startswith("aws:"):
-            raise TokenmillError(f"tag key is {key!r}; it must not be empty or begin with aws:")
+        if key.lower().startswith("aws:"):
+            raise TokenmillError(f"tag key is {key!r}; it must not begin with aws:")
+    return tags
 
 
 def _check_description(description: str | None) -> None:
     if description is None:
         return
     known("description", description)
-    if len(description) > LONGEST_DESCRIPTION or not DESCRIPTION.fullmatch(description):
+    if (
+        not isinstance(description, str)
+        or len(description) > LONGEST_DESCRIPTION
+        or not DESCRIPTION.fullmatch(description)
+    ):
         raise TokenmillError(
             f"description is {description!r:.80}; it must have 1 to {LONGEST_DESCRIPTION} characters: "
             "letters, digits, : and ., with single blanks, _ or - between them"

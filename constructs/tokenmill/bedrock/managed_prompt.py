@@ -18,6 +18,7 @@ from tokenmill.bedrock.foundation_model import (
     NamedModel,
     named_model,
 )
+from tokenmill.bedrock.homes import check_home
 from tokenmill.bedrock.inference_profile import InferenceProfile
 from tokenmill.bedrock.prompt_values import (
     MOST_VARIANTS,
@@ -29,6 +30,7 @@ from tokenmill.bedrock.prompt_values import (
     PromptVariant,
 )
 from tokenmill.core._checks import whole
+from tokenmill.core._kinds import KEY, flags, instance_or_none, members, resource
 from tokenmill.core.bedrock_prices import bedrock_prices
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.prompt_text import (
@@ -90,8 +92,17 @@ class ManagedPrompt(Construct):
         cache_alarm: CacheAlarm | None = None,
         allow_unlisted: bool = False,
     ) -> None:
+        variants = members("variants", variants, PromptVariant)
+        variables = members("variables", variables, PromptVariable)
         _check_names(variants)
+        flags(allow_unlisted=allow_unlisted)
+        instance_or_none(CacheAlarm, cache_alarm=cache_alarm)
+        resource(KEY, encryption_key=encryption_key)
+        topic = None if cache_alarm is None else cache_alarm.topic
+        check_home(scope, {"encryption_key": encryption_key, "the topic of cache_alarm": topic})
         budget = whole("max_prompt_tokens", max_prompt_tokens)
+        if budget < 1:
+            raise TokenmillError(f"max_prompt_tokens is {budget}; it must be 1 or more")
         models = [named_model(scope, variant.model, allow_unlisted=allow_unlisted) for variant in variants]
         warnings = [
             warning

@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from tokenmill.bedrock.model import IBedrockModel, IManagedPrompt
+from tokenmill.core._checks import text
+from tokenmill.core._kinds import choice, instance, instance_or_none, text_map
 from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tokenmill.bedrock.guardrail import GuardrailHook
-    from tokenmill.bedrock.model import IBedrockModel, IManagedPrompt
 
 
 class ServiceTier(StrEnum):
@@ -53,6 +55,10 @@ class PromptUse:
     question: str | None = None
 
     def __post_init__(self) -> None:
+        instance(IManagedPrompt, prompt=self.prompt)
+        text_map("variables", self.variables, tokens=True)
+        if self.question is not None:
+            text("question", self.question)
         if self.question in self.variables:
             raise TokenmillError(
                 f"question is {self.question!r}, which variables fills already; give it one of both"
@@ -76,15 +82,16 @@ class BedrockOptions:
     """How a gateway asks a model of Bedrock.
 
     Args:
-        service_tier: Bedrock's own default otherwise.
-        latency: Bedrock's own default otherwise.
+        service_tier: Bedrock's own default otherwise; units have none, what stands in for them has.
+        latency: The same of the model's faster version.
         guardrail: What looks at questions and answers; `Guardrail.hook` gives it.
         prompt: A managed prompt that names the model itself.
         fallback: What is asked while the model throttles or has no units, such as a cross-Region profile; a
             model that has a fallback of its own keeps that.
 
     Raises:
-        TokenmillError: If a prompt and a fallback are given: the prompt names its own model.
+        TokenmillError: If a value is of another kind, the fallback has units itself, or a prompt and a
+            fallback are given: the prompt names its own model.
     """
 
     service_tier: ServiceTier | None = None
@@ -94,7 +101,43 @@ class BedrockOptions:
     fallback: IBedrockModel | str | None = None
 
     def __post_init__(self) -> None:
+        if self.service_tier is not None:
+            choice(ServiceTier, service_tier=self.service_tier)
+        if self.latency is not None:
+            choice(Latency, latency=self.latency)
+        if self.guardrail is not None:
+            # A hook's module is loaded where there is one, and costs stacks that have none.
+            from tokenmill.bedrock.guardrail import GuardrailHook
+
+            instance(GuardrailHook, guardrail=self.guardrail)
+        instance_or_none(PromptUse, prompt=self.prompt)
+        check_fallback(self.fallback)
         if self.prompt is not None and self.fallback is not None:
             raise TokenmillError(
                 "prompt and fallback are given, but a managed prompt names its own model; leave one out"
             )
+
+
+def check_fallback(fallback: object) -> None:
+    """Refuse what cannot stand in for a model that throttles.
+
+    Args:
+        fallback: A model of this package, its id, or None.
+
+    Raises:
+        TokenmillError: If it is none of them, or has provisioned units, which may be missing too.
+    """
+    if fallback is None:
+        return
+    if isinstance(fallback, str):
+        text("fallback", fallback)
+    elif not isinstance(fallback, IBedrockModel):
+        raise TokenmillError(
+            f"fallback is {fallback!r:.80}; give a model's id, or a model such as InferenceProfile"
+        )
+    units = ":provisioned-model/" in fallback if isinstance(fallback, str) else fallback.handle is not None
+    if units:
+        raise TokenmillError(
+            "fallback has provisioned units, which may be missing or throttle as well; give an on-demand "
+            "model's id or an InferenceProfile"
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
@@ -11,8 +10,15 @@ from aws_cdk import aws_bedrock as bedrock
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from tokenmill.bedrock.foundation_model import NamedModel, bedrock_metric, region_of, tell_of_regions
+from tokenmill.bedrock.foundation_model import (
+    NamedModel,
+    bedrock_metric,
+    check_model_home,
+    region_of,
+    tell_of_regions,
+)
 from tokenmill.core._checks import known
+from tokenmill.core._kinds import flags, members
 from tokenmill.core.bedrock_profiles import (
     WITH_PROMPT_ROUTERS,
     RouterModel,
@@ -69,17 +75,21 @@ class PromptRouter(Construct):
     ) -> None:
         region = region_of(scope)
         _check_region(region)
+        flags(allow_unlisted=allow_unlisted)
         named = [
             model
             if isinstance(model, NamedModel)
             else NamedModel(model, region=region, allow_unlisted=allow_unlisted)
-            for model in models
+            for model in members("models", models, str, NamedModel)
         ]
+        for model in named:
+            check_model_home(scope, model)
         _check_models(named, fallback)
         if not allow_unlisted:
             _check_routable(named, region)
         known("quality_difference", quality_difference)
-        if not (math.isfinite(quality_difference) and 0 <= quality_difference <= MOST_DIFFERENCE):
+        number = isinstance(quality_difference, int | float) and not isinstance(quality_difference, bool)
+        if not number or not 0 <= quality_difference <= MOST_DIFFERENCE:
             raise TokenmillError(
                 f"quality_difference is {quality_difference!r}; it must be from 0 to {MOST_DIFFERENCE}"
             )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from tokenmill.core._checks import as_whole, as_whole_or_none, known, text
+from tokenmill.core._checks import as_whole, as_whole_or_none, numeric, text
+from tokenmill.core._kinds import TOPIC, instance, instance_or_none, members, resource, texts
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.prompt_text import VARIABLE, Field, PromptPart
 from tokenmill.core.prompt_text import CacheRule as CacheRule
@@ -21,6 +22,8 @@ LONGEST_TEXT = 200_000
 MOST_ANSWER_TOKENS = 512_000
 MOST_STOPS = 4
 MOST_VARIANTS = 3
+# "PutMetricAlarm" (Amazon CloudWatch API Reference): evaluation periods below an hour look back a day at most.
+MOST_QUARTERS = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +103,15 @@ class AnswerSettings:
 
     def __post_init__(self) -> None:
         as_whole_or_none(self, "max_tokens")
-        object.__setattr__(self, "stop_sequences", tuple(self.stop_sequences))
+        object.__setattr__(self, "stop_sequences", texts("stop_sequences", self.stop_sequences))
         if self.max_tokens is not None and not 1 <= self.max_tokens <= MOST_ANSWER_TOKENS:
             raise TokenmillError(
                 f"max_tokens is {self.max_tokens}; it must be from 1 to {MOST_ANSWER_TOKENS}"
             )
         for name in ("temperature", "top_p"):
             value = getattr(self, name)
-            known(name, value)
+            if value is not None:
+                numeric(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise TokenmillError(f"{name} is {value!r}; it must be from 0 to 1")
         if len(self.stop_sequences) > MOST_STOPS:
@@ -149,7 +153,11 @@ class PromptVariant:
                 "or underscores between them"
             )
         object.__setattr__(self, "system", _blocks("system", self.system))
-        object.__setattr__(self, "messages", tuple(self.messages))
+        object.__setattr__(self, "messages", members("messages", self.messages, Message))
+        instance(AnswerSettings, answer=self.answer)
+        instance_or_none(CacheRule, cache=self.cache)
+        if self.template != "" and not isinstance(self.template, CountedText):
+            text("template", self.template)
         if bool(self.template) == bool(self.messages):
             given = "both template and messages" if self.template else "neither template nor messages"
             raise TokenmillError(f"variant {self.name!r} has {given}; give one of them")
@@ -164,7 +172,6 @@ class PromptVariant:
                 "roles alternate"
             )
         for part in self.parts:
-            known("text of a prompt", part.text)
             if len(part.text) > LONGEST_TEXT:
                 raise TokenmillError(
                     f"variant {self.name!r} has a text of {len(part.text)} characters; Bedrock takes "
@@ -196,7 +203,7 @@ class CacheAlarm:
         quarters: For how many quarters of an hour in a row.
 
     Raises:
-        TokenmillError: If a number is below 1.
+        TokenmillError: If a number is out of its range.
     """
 
     topic: sns.ITopic | None = None
@@ -204,10 +211,15 @@ class CacheAlarm:
     quarters: int = 4
 
     def __post_init__(self) -> None:
+        resource(TOPIC, topic=self.topic)
         as_whole(self, "calls", "quarters")
         for name in ("calls", "quarters"):
             if getattr(self, name) < 1:
                 raise TokenmillError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.quarters > MOST_QUARTERS:
+            raise TokenmillError(
+                f"quarters is {self.quarters}; an alarm looks back a day at most, so 1 to {MOST_QUARTERS}"
+            )
 
 
 def _blocks(name: str, given: object) -> tuple[Block, ...]:

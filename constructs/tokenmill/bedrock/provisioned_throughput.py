@@ -26,6 +26,7 @@ from tokenmill.bedrock.unit_schedule import (
     CLOSE,
     EVERY_FIVE_MINUTES,
     HOURLY,
+    HOURS_A_WEEK,
     OPEN,
     RETRY_SECONDS,
     SCALE,
@@ -33,6 +34,7 @@ from tokenmill.bedrock.unit_schedule import (
     UnitHours,
     check_hours,
     hours_text,
+    unit_hours,
 )
 from tokenmill.bedrock.unit_values import Commitment, Replacement, UnitAlarms
 from tokenmill.core.errors import TokenmillError
@@ -41,7 +43,7 @@ from tokenmill.security import actions
 from tokenmill.security.acknowledge import acknowledge_resources
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from aws_cdk import aws_scheduler as scheduler
 
@@ -211,11 +213,14 @@ class ProvisionedThroughput(UnitMetrics):
             What opens and what closes the hours.
 
         Raises:
-            TokenmillError: If the id is taken, the number cannot be, or the resource's own units cannot be
-                given up every evening.
+            TokenmillError: If the id is taken, the number cannot be, the resource's own units cannot be given
+                up every evening, or a day would cost more than the spend guard of `scale_on_tokens`.
         """
         check_hours(id, hours, self._hours)
         counted = self._declared.units if units is None else whole_units(units)
+        made = UnitHours(id=id, hours=hours, units=counted)
+        if self._scaling is not None and units is not None:
+            self._guard(self._scaling, [*self._hours, made])
         if units is None:
             check_can_close(
                 id,
@@ -226,7 +231,6 @@ class ProvisionedThroughput(UnitMetrics):
             self._always = 0
             self.alarms.drop_throttles()
             self._set("Scheduled", "true")
-        made = UnitHours(id=id, hours=hours, units=counted)
         self._hours.append(made)
         self._set("Hours", hours_text(self._hours) or "")
         event = {"Schedule": made.document()}
@@ -251,14 +255,15 @@ class ProvisionedThroughput(UnitMetrics):
             capacity: What one unit processes, as the account manager or a load test says it.
             floor: Fewest units, the resource's own included.
             ceiling: Most units, the resource's own included.
-            daily_usd: US dollars that all of them may cost a day, above which none is bought.
+            daily_usd: US dollars that all of them, scheduled units too, may cost a day; none is bought for
+                tokens above it.
 
         Returns:
             What calls the function.
 
         Raises:
-            TokenmillError: If the ceiling is below the floor, the floor costs more than a day's money, no
-                source states the price, or the units follow the clock or the tokens already.
+            TokenmillError: If the ceiling is below the floor, floor and scheduled units cost more than a
+                day's money, no source states the price, or the units follow the clock or the tokens already.
         """
         if self._scaling is not None:
             raise TokenmillError("the units scale on tokens already; give one capacity, floor and ceiling")
@@ -268,11 +273,14 @@ class ProvisionedThroughput(UnitMetrics):
                 "add_schedule units= of its own"
             )
         scaling = UnitScaling(capacity=capacity, floor=floor, ceiling=ceiling, daily_usd=daily_usd)
-        scaling.check(units=self._declared.units, hourly_usd=self._declared.hourly_usd)
+        self._guard(scaling, self._hours)
         self._scaling = scaling
         document = scaling.document()
         self._set("Scaling", cdk.Stack.of(self).to_json_string(document))
         return self._task("Scale", EVERY_FIVE_MINUTES, {"UnitsTask": SCALE, "Scaling": document})
+
+    def _guard(self, scaling: UnitScaling, hours: Sequence[UnitHours]) -> None:
+        scaling.check(units=self._declared.units, hourly_usd=self._declared.hourly_usd, hours=hours)
 
     def _first_properties(self, *, protected: bool) -> dict[str, str]:
         declared = self._declared
@@ -342,7 +350,8 @@ class ProvisionedThroughput(UnitMetrics):
 
     def _mean_units(self) -> float:
         """Units without traffic, as a mean over the hours of a week."""
-        return self._always + sum(item.mean_units() for item in self._hours)
+        floor = 0 if self._scaling is None else self._scaling.floor
+        return sum(unit_hours(self._hours, always=self._always, floor=floor)) / HOURS_A_WEEK
 
     def _say_cost(self) -> None:
         self.node.add_validation(FloorNote(self, self._cost_note))

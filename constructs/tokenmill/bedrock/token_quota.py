@@ -10,8 +10,11 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
 from tokenmill.bedrock.foundation_model import bedrock_metric, named_model
-from tokenmill.core._checks import known, numeric, positive
+from tokenmill.bedrock.homes import check_home
+from tokenmill.core._checks import known, numeric, positive, text
+from tokenmill.core._kinds import TOPIC, instance_or_none, resource
 from tokenmill.core.errors import TokenmillError
+from tokenmill.core.token_quota import QuotaLoad
 from tokenmill.observability.metrics import one_minute, token_metric
 from tokenmill_runtime import metric_contract
 
@@ -21,11 +24,11 @@ if TYPE_CHECKING:
     from aws_cdk import aws_sns as sns
 
     from tokenmill.bedrock.model import IBedrockModel
-    from tokenmill.core.token_quota import QuotaLoad
 
 # "Create an alarm based on a metric math expression": at most ten metrics.
 MOST_MODELS = 10
 WINDOW_MINUTES = 5
+LONGEST_DIMENSION = 255
 ESTIMATED = "EstimatedTPMQuotaUsage"
 THROTTLES = "InvocationThrottles"
 WARNING = "tokenmill:token-quota"
@@ -48,6 +51,7 @@ class QuotaAlarms:
 
     def __post_init__(self) -> None:
         numeric(self, "headroom")
+        resource(TOPIC, topic=self.topic)
         if not 0 < self.headroom < 1:
             raise TokenmillError(
                 f"headroom must be above 0 and below 1, got {self.headroom!r}; it is a share, not a "
@@ -90,11 +94,17 @@ class TokenQuota(Construct):
         alarms: QuotaAlarms | None = None,
     ) -> None:
         _check_quota(tokens_per_minute)
-        if not models or len(models) > MOST_MODELS or isinstance(models, str):
+        if not isinstance(models, list | tuple):
+            raise TokenmillError(f"models is {models!r:.80}; give a list of 1 to {MOST_MODELS} models")
+        if not models or len(models) > MOST_MODELS:
             raise TokenmillError(
                 f"models has {len(models)} entries; give a list of 1 to {MOST_MODELS} that share the quota"
             )
         named = [named_model(scope, model).metric_dimension for model in models]
+        _check_target(target)
+        instance_or_none(QuotaLoad, load=load)
+        instance_or_none(QuotaAlarms, alarms=alarms)
+        check_home(scope, {"the topic of alarms": None if alarms is None else alarms.topic})
         super().__init__(scope, id)
         self.tokens_per_minute = tokens_per_minute
         self._named = named
@@ -194,3 +204,14 @@ def _check_quota(tokens_per_minute: float) -> None:
             "request for more"
         )
     positive(tokens_per_minute=tokens_per_minute)
+
+
+def _check_target(target: object) -> None:
+    if target is None or (isinstance(target, str) and cdk.Token.is_unresolved(target)):
+        return
+    text("target", target)
+    if len(str(target)) > LONGEST_DIMENSION:
+        raise TokenmillError(
+            f"target is {target!r:.80} of {len(str(target))} characters; a dimension of CloudWatch has at "
+            f"most {LONGEST_DIMENSION}, so give the Target of a gateway's model"
+        )

@@ -58,6 +58,8 @@ class UnitAlarmSet(Construct):
             metric_contract.UNITS_MISSING,
             "Units that should be there could not be had; callers use the fallback",
             threshold=(">", 0),
+            # Said when hours begin and then every hour; it stands until a look finds the units there.
+            without_data="ignore",
         )
         self.expiry = self._unit_alarm(
             "Expiry",
@@ -102,6 +104,7 @@ class UnitAlarmSet(Construct):
         statistic: str = "Maximum",
         period: int = MINUTE,
         periods: tuple[int, int] = (1, 1),
+        without_data: str = "notBreaching",
     ) -> cloudwatch.CfnAlarm:
         return self._alarm(
             id,
@@ -111,6 +114,7 @@ class UnitAlarmSet(Construct):
             threshold=threshold,
             period=period,
             periods=periods,
+            without_data=without_data,
         )
 
     def _alarm(
@@ -123,6 +127,7 @@ class UnitAlarmSet(Construct):
         threshold: tuple[str, float],
         period: int = MINUTE,
         periods: tuple[int, int] = (1, 1),
+        without_data: str = "notBreaching",
     ) -> cloudwatch.CfnAlarm:
         namespace, name, statistic = metric
         key, value = dimension
@@ -143,7 +148,7 @@ class UnitAlarmSet(Construct):
                 ">": "GreaterThanThreshold",
                 "<=": "LessThanOrEqualToThreshold",
             }[comparison],
-            treat_missing_data="notBreaching",
+            treat_missing_data=without_data,
             alarm_actions=self._actions,
             ok_actions=self._actions,
         )

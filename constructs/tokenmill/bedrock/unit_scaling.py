@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tokenmill.bedrock.unit_schedule import unit_hours
 from tokenmill.bedrock.unit_values import checked_usd
 from tokenmill.core._checks import as_whole
 from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
-    from tokenmill.bedrock.unit_values import UnitCapacity
+    from collections.abc import Sequence
 
-HOURS_A_DAY = 24
+    from tokenmill.bedrock.unit_schedule import UnitHours
+    from tokenmill.bedrock.unit_values import UnitCapacity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +47,13 @@ class UnitScaling:
         if checked_usd("daily_usd", self.daily_usd) is None:
             raise TokenmillError("daily_usd is None; say what all units may cost a day, in US dollars")
 
-    def check(self, *, units: int, hourly_usd: float | None) -> None:
-        """Compare with the units that are always there, and with their price.
+    def check(self, *, units: int, hourly_usd: float | None, hours: Sequence[UnitHours] = ()) -> None:
+        """Compare with the units that are there without a token, and with their price.
 
         Args:
             units: The resource's own units.
             hourly_usd: US dollars a unit and hour; None where no source says it.
+            hours: Further units, by the clock.
 
         Raises:
             TokenmillError: If the floor is below them, their price is not known, or they cost more than a
@@ -66,11 +69,12 @@ class UnitScaling:
                 "daily_usd guards money, but no source states what an hour of a unit costs; give hourly_usd "
                 "to the units"
             )
-        fewest = self.floor * hourly_usd * HOURS_A_DAY
+        fewest = max(unit_hours(hours, always=units, floor=self.floor)) * hourly_usd
         if fewest > self.daily_usd:
+            named = f"floor {self.floor} with the scheduled units" if hours else f"floor {self.floor}"
             raise TokenmillError(
-                f"floor {self.floor} costs {fewest:,.2f} USD a day at {hourly_usd:g} USD an hour each, over "
-                f"the spend guard daily_usd={self.daily_usd:g}; lower floor or raise daily_usd"
+                f"{named} costs {fewest:,.2f} USD a day at {hourly_usd:g} USD an hour each, over the spend "
+                f"guard daily_usd={self.daily_usd:g}; lower one of them or raise daily_usd"
             )
 
     def document(self) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from tokenmill.core._checks import text
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 OPEN, CLOSE, WATCH, SCALE = "open", "close", "watch", "scale"
 HOURLY, EVERY_FIVE_MINUTES = "rate(1 hour)", "rate(5 minutes)"
-HOURS_A_WEEK = 168
+HOURS_A_DAY, HOURS_A_WEEK = 24, 168
 # Units that could not be given up cost on, so that is tried for a day, the most that EventBridge Scheduler
 # takes; the others come again by themselves, and a late purchase would be for hours that are over.
 RETRY_SECONDS = {OPEN: 900, CLOSE: 86_400, WATCH: 300, SCALE: 60}
@@ -48,10 +49,26 @@ class UnitHours:
             "Units": str(self.units),
         }
 
-    def mean_units(self) -> float:
-        """Return the units as a mean over all hours of a week."""
-        a_day = _hours(self.hours.end) - _hours(self.hours.start)
-        return self.units * a_day * len(_days(self.hours.days)) / HOURS_A_WEEK
+
+def unit_hours(schedules: Sequence[UnitHours], *, always: float, floor: float = 0) -> tuple[float, ...]:
+    """Return the unit hours of each weekday without a token, Sunday first.
+
+    Args:
+        schedules: Hours in which there are more; taken as of one time zone.
+        always: Units that are there all the time.
+        floor: Fewest units at any time, all of them together.
+    """
+    days = ([item for item in schedules if day in _days(item.hours.days)] for day in range(len(_DAYS)))
+    return tuple(_of_day(lasting, always, floor) for lasting in days)
+
+
+def _of_day(schedules: Sequence[UnitHours], always: float, floor: float) -> float:
+    spans = [(_hours(item.hours.start), _hours(item.hours.end), item.units) for item in schedules]
+    edges = sorted({0.0, float(HOURS_A_DAY), *(edge for start, end, _ in spans for edge in (start, end))})
+    return sum(
+        (later - now) * max(floor, always + sum(units for start, end, units in spans if start <= now < end))
+        for now, later in pairwise(edges)
+    )
 
 
 def _hours(time: str) -> float:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from tokenmill.core._checks import as_whole, numeric
-from tokenmill.core.bedrock_prices import profile_of
+from tokenmill.core.bedrock_profiles import split_profile
 from tokenmill.core.errors import TokenmillError
 
 ANY_MODEL = "*"
@@ -72,8 +72,7 @@ def batch_quota(model: str = ANY_MODEL) -> BatchQuota:
         model: A Bedrock id; the quotas of most models otherwise.
     """
     table = _table()
-    plain = model.partition(".")[2] if profile_of(model) else model
-    return table.get(plain.split(":")[0], table[ANY_MODEL])
+    return table.get(split_profile(model)[1].split(":")[0], table[ANY_MODEL])
 
 
 @functools.cache

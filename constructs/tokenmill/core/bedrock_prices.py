@@ -39,7 +39,7 @@ GEOGRAPHIES: dict[str, tuple[str, ...]] = {
     "us-gov": ("us-gov-",),
 }
 GLOBAL = "global"
-NOT_COMMERCIAL = ("us-gov-", "cn-", "us-iso")
+NOT_COMMERCIAL = ("us-gov-", "cn-", "us-iso", "eu-iso", "eusc-")
 ARN = re.compile(r"arn:[a-z-]+:bedrock:[^:]*:[^:]*:(foundation-model|inference-profile)/(.+)")
 
 

@@ -15,18 +15,17 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from tokenmill.core.bedrock_prices import bedrock_prices
+from tokenmill.core.bedrock_prices import GEOGRAPHIES as GEOGRAPHIES
+from tokenmill.core.bedrock_prices import GLOBAL as GLOBAL
+from tokenmill.core.bedrock_prices import NOT_COMMERCIAL, bedrock_prices, profile_of
 from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-GLOBAL = "global"
-GEOGRAPHIES = ("apac", "au", "ca", "eu", "in", "jp", "us", "us-gov")
 # Regions of a geography that no profile in the data reaches yet: LiteLLM 1.109.1 has prices of "in" profiles,
 # and the AU geography of AWS's model cards includes New Zealand.
 MORE_REGIONS = {"au": ("ap-southeast-6",), "in": ("ap-south-1", "ap-south-2")}
-NOT_COMMERCIAL = ("us-gov-", "cn-", "us-iso", "eu-iso", "eusc-")
 # AWS::Bedrock::ApplicationInferenceProfile and AWS::Bedrock::IntelligentPromptRouter in the resource
 # specifications that CloudFormation publishes by region (read 2026-11-22).
 WITHOUT_APPLICATION_PROFILES = frozenset(
@@ -143,8 +142,8 @@ def split_profile(model_id: str) -> tuple[str, str]:
     Args:
         model_id: A foundation model's or a system-defined profile's id.
     """
-    first, _, rest = model_id.partition(".")
-    return (first, rest) if first in (*GEOGRAPHIES, GLOBAL) else ("", model_id)
+    geography = profile_of(model_id)
+    return geography, model_id.removeprefix(f"{geography}.") if geography else model_id
 
 
 @functools.cache

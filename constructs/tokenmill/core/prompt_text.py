@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Literal
 
-from tokenmill.core._checks import as_whole, positive, text
+from tokenmill.core._checks import as_texts, as_whole, positive, text
 from tokenmill.core.bedrock_profiles import split_profile
 from tokenmill.core.errors import TokenmillError
 
@@ -115,11 +115,24 @@ class CacheRule:
         minimum_tokens: Shorter prefixes are not cached, without an error.
         maximum_points: Cache points a request may have.
         fields: Parts of a request that may have them.
+
+    Raises:
+        TokenmillError: If a number is not above 0, or a field is unknown.
     """
 
     minimum_tokens: int
     maximum_points: int
     fields: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        as_whole(self, "minimum_tokens", "maximum_points")
+        positive(minimum_tokens=self.minimum_tokens, maximum_points=self.maximum_points)
+        as_texts(self, "fields")
+        wrong = sorted({*self.fields} - {*CACHE_FIELDS})
+        if wrong or not self.fields:
+            raise TokenmillError(
+                f"fields is {self.fields!r:.80}; give one or more of {', '.join(CACHE_FIELDS)}"
+            )
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tokenmill.core._checks import as_whole, numeric, positive
-from tokenmill.core.bedrock_prices import profile_of
+from tokenmill.core.bedrock_profiles import split_profile
 from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def burndown(model_id: str, *, overrides: Mapping[str, float] = NO_OVERRIDES) ->
                 f"the burndown factor of {prefix!r} is {factor!r}; it must be 1 to {MOST_FACTOR:g} quota "
                 "tokens for each answer token"
             )
-    model = _plain(model_id)
+    model = split_profile(model_id.rpartition("/")[2])[1]
     own = _longest(model, overrides)
     if own is not None:
         return Burndown(factor=float(overrides[own]), documented=True, source="")
@@ -206,12 +206,6 @@ class _Asked:
             raise TokenmillError(
                 f"cached_share must be 0 to 1, got {self.cached_share!r}; it is a share, not a percentage"
             )
-
-
-def _plain(model_id: str) -> str:
-    last = model_id.rpartition("/")[2]
-    geography = profile_of(last)
-    return last.removeprefix(f"{geography}.") if geography else last
 
 
 def _longest(model: str, known: Mapping[str, object]) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tokenmill.bedrock.unit_schedule import UnitHours
+from tokenmill.bedrock.unit_schedule import HOURS_A_WEEK, UnitHours, unit_hours
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.model_units import ARN
 from tokenmill.cost.assembly import TOKEN, NotKnownError, plain_text
@@ -13,7 +13,7 @@ from tokenmill.cost.charge import Charge
 from tokenmill.scaling.office_hours import OfficeHours
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from tokenmill.cost.assembly import CostStack, Resource
 
@@ -37,7 +37,8 @@ def unit_charges(resource: Resource, stack: CostStack) -> Iterable[Charge]:
     model, notes = _model(properties.get("ModelId")), []
     always = 0.0 if properties.get("Scheduled") == "true" else resource.number("ModelUnits")
     hours = _hours(resource)
-    quantity = always + sum(item.mean_units() for item in hours)
+    scaling = _scaling(resource)
+    quantity = sum(unit_hours(hours, always=always, floor=_floor(scaling))) / HOURS_A_WEEK
     if hours:
         zones = ", ".join(sorted({item.hours.timezone for item in hours}))
         notes.append(f"a mean over the hours of a week, by schedules in {zones}")
@@ -46,8 +47,7 @@ def unit_charges(resource: Resource, stack: CostStack) -> Iterable[Charge]:
         notes.append(
             f"at the price without commitment, until `tokenmill jobs run commit-units` buys {commitment}"
         )
-    if "Scaling" in properties:
-        scaling = _document(properties["Scaling"], resource, "Scaling")
+    if scaling:
         notes.append(
             f"on tokens up to {scaling.get('Ceiling')} units and {scaling.get('DailyUsd')} USD a day besides"
         )
@@ -76,10 +76,11 @@ def most_units(resource: Resource) -> tuple[str, float, float]:
     """
     properties = resource.properties
     always = 0.0 if properties.get("Scheduled") == "true" else resource.number("ModelUnits")
-    busiest = always + sum(item.units for item in _hours(resource))
-    most = busiest
-    if "Scaling" in properties:
-        most += int(_document(properties["Scaling"], resource, "Scaling")["Ceiling"]) - always
+    scaling = _scaling(resource)
+    most = always + sum(item.units for item in _hours(resource))
+    busiest = max(most, _floor(scaling))
+    if scaling:
+        most += int(scaling["Ceiling"]) - always
     if properties.get("Replacement") == "MAKE_BEFORE_BREAK":
         most += always
     custom = "custom-model/" in plain_text(properties.get("ModelId")) or TOKEN in plain_text(
@@ -116,6 +117,17 @@ def _hours(resource: Resource) -> list[UnitHours]:
             f"{resource.stack}: {resource.logical_id}.Hours are no hours of units ({error!r}); synthesize "
             "again"
         ) from error
+
+
+def _scaling(resource: Resource) -> dict[str, str]:
+    if "Scaling" not in resource.properties:
+        return {}
+    document: dict[str, str] = _document(resource.properties["Scaling"], resource, "Scaling")
+    return document
+
+
+def _floor(scaling: Mapping[str, str]) -> float:
+    return float(scaling.get("Floor", 0))
 
 
 def _document(value: object, resource: Resource, key: str) -> Any:

@@ -1,8 +1,9 @@
-"""EventBridge Scheduler's time zones, which MiniStack stores and does not follow.
+"""What EventBridge Scheduler does and MiniStack does not: time zones, and a rate that begins at once.
 
 A schedule's expression carries its time zone through MiniStack's own functions: `at` and `cron` are read in
 it. Source: EventBridge Scheduler User Guide, "Schedule types in EventBridge Scheduler"
-(ScheduleExpressionTimezone).
+(ScheduleExpressionTimezone; "If you do not provide a StartDate for a rate-based schedule, your schedule
+starts invoking the target immediately").
 """
 
 from __future__ import annotations
@@ -116,3 +117,25 @@ def follow_time_zones(scheduler: Any, events: Any) -> None:
         tick()
 
     scheduler._tick_schedules = tick_in_zones
+
+
+def begin_at_once(scheduler: Any, events: Any) -> None:
+    """Let schedules with a rate fire when they are made, also under the name of one that was deleted.
+
+    Args:
+        scheduler: MiniStack's module of EventBridge Scheduler.
+        events: MiniStack's module of EventBridge, whose functions the scheduler uses.
+    """
+    tick = scheduler._tick_schedules
+
+    def tick_from_the_beginning() -> None:
+        schedules, fired = dict(scheduler._schedules._data), scheduler._schedule_last_fired
+        for key in fired.keys() - schedules.keys():
+            del fired[key]
+        for key, schedule in schedules.items():
+            interval = events._parse_rate_seconds(schedule["ScheduleExpression"])
+            if interval is not None and schedule.get("StartDate") is None:
+                fired.setdefault(key, 0.0)
+        tick()
+
+    scheduler._tick_schedules = tick_from_the_beginning

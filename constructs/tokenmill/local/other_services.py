@@ -12,7 +12,7 @@ from tokenmill.local.codebuild.recipe import Recipes
 from tokenmill.local.codebuild.service import CodeBuild
 from tokenmill.local.distributed_map import DistributedMap
 from tokenmill.local.ministack_events import EventBus, pushed_digest, refuse_unknown_images
-from tokenmill.local.ministack_schedules import follow_time_zones
+from tokenmill.local.ministack_schedules import begin_at_once, follow_time_zones
 from tokenmill.local.sagemaker.async_inference import AsyncInference
 from tokenmill.local.sagemaker.async_run import Outside
 from tokenmill.local.sagemaker.control import derived_digest
@@ -92,6 +92,7 @@ class OtherServices:
         bus.publish_stack_statuses()
         refuse_unknown_images(ministack)
         follow_time_zones(ministack.scheduler, ministack.events)
+        begin_at_once(ministack.scheduler, ministack.events)
         sagemaker.resolve_image = lambda scope, image: (
             pushed_digest(ministack, scope, image) or derived_digest(scope, image)
         )

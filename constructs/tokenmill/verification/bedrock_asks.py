@@ -120,7 +120,10 @@ def told(call: Callable[[], Any]) -> dict[str, str]:
     try:
         call()
     except ClientError as error:
-        return {"code": error.response["Error"]["Code"], "message": error.response["Error"].get("Message", "")}
+        return {
+            "code": error.response["Error"]["Code"],
+            "message": error.response["Error"].get("Message", ""),
+        }
     return {"code": "", "message": ""}
 
 
@@ -154,13 +157,14 @@ def invoke(*resources: str, **more: Any) -> dict[str, Any]:
     return allow(actions.BEDROCK_INVOKE, *resources, **more)
 
 
-def caller(aws: Aws, suffix: str, *statements: dict[str, Any]) -> Any:
-    """Return a client of bedrock-runtime that may do no more than some statements say.
+def caller(aws: Aws, suffix: str, *statements: dict[str, Any], service: str = "bedrock-runtime") -> Any:
+    """Return a client that may do no more than some statements say.
 
     Args:
         aws: The run.
         suffix: What the role is for.
         *statements: The role's rights.
+        service: boto3's name of the service.
     """
     root = {"AWS": f"arn:{aws.partition}:iam::{aws.account}:root"}
     trust = {"Effect": "Allow", "Principal": root, "Action": "sts:AssumeRole"}
@@ -171,7 +175,7 @@ def caller(aws: Aws, suffix: str, *statements: dict[str, Any]) -> Any:
         RoleName=name, AssumeRolePolicyDocument=_policy(trust), Tags=aws.tags, MaxSessionDuration=3600
     )["Role"]["Arn"]
     client.put_role_policy(RoleName=name, PolicyName="probe", PolicyDocument=_policy(*statements))
-    return aws.client_as(role, "bedrock-runtime")
+    return aws.client_as(role, service)
 
 
 def rights(aws: Aws, call: Callable[[], Any], *, without: Callable[[], Any]) -> Outcome:
@@ -218,7 +222,8 @@ def counted_ids(aws: Aws, wanted: Collection[str]) -> list[str]:
         return sorted(found & set(wanted))
 
     return (
-        looking.or_nothing(lambda: aws.wait("the count of a call", look, seconds=looking.METRIC_SECONDS)) or []
+        looking.or_nothing(lambda: aws.wait("the count of a call", look, seconds=looking.METRIC_SECONDS))
+        or []
     )
 
 

@@ -7,29 +7,31 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from tokenmill.core.batch_quotas import batch_quota
 from tokenmill.core.bedrock_profiles import (
     GEOGRAPHIES,
     GLOBAL,
     geography_regions,
     profile_table,
-    split_profile,
 )
 from tokenmill.core.model_units import unit_offers
 from tokenmill.core.token_quota import burndown
 from tokenmill.verification import bedrock_asks, looking
 from tokenmill.verification.bedrock_asks import Model, model_here, tried
 from tokenmill.verification.bedrock_lines import priced_models
+from tokenmill.verification.bedrock_setting_lines import parameter_path
 from tokenmill.verification.probe import Outcome, Verdict, holds
 from tokenmill_runtime.gateway.aws_errors import is_gone
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from tokenmill.verification.aws import Aws
 
 # How core/quota_request.py names quotas.
 SCOPES = ("On-demand", "Cross-region", "Global cross-region")
 QUOTA_NAME = "{} model inference tokens per minute for"
+RECORDS_QUOTA = "records per batch inference job"
 DIFFERENCE = 10.0
 # An ARN of the right form that no purchase gave.
 NO_UNITS = "provisioned-model/0000tokenmil"
@@ -56,6 +58,10 @@ def model_lines(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Outcom
         yield "unit-quota-names", tried(lambda: _unit_quotas(aws))
     if "unit-offers" in wanted:
         yield "unit-offers", tried(lambda: _offers(aws))
+    if "batch-quotas" in wanted:
+        yield "batch-quotas", tried(lambda: _batch_quotas(aws))
+    if "parameter-path" in wanted:
+        yield "parameter-path", tried(lambda: parameter_path(aws))
     if "token-burndown" in wanted:
         yield "token-burndown", tried(lambda: _burndowns(aws))
     if "absent-units-error" in wanted:
@@ -85,7 +91,9 @@ def units_gone(aws: Aws, arn: str) -> Outcome:
 
 
 def _geographies(aws: Aws) -> Outcome:
-    pages = aws.client("bedrock").get_paginator("list_inference_profiles").paginate(typeEquals="SYSTEM_DEFINED")
+    pages = (
+        aws.client("bedrock").get_paginator("list_inference_profiles").paginate(typeEquals="SYSTEM_DEFINED")
+    )
     profiles = [profile for page in pages for profile in page["inferenceProfileSummaries"]]
     unlisted: dict[str, list[str]] = {}
     outside: dict[str, list[str]] = {}
@@ -128,6 +136,20 @@ def _unit_quotas(aws: Aws) -> Outcome:
     found = bedrock_quotas(aws)
     alike = {name: value for name, value in found.items() if "model units" in name.lower()}
     return Outcome(holds(set(UNIT_QUOTAS) <= set(alike)) if found else Verdict.UNCLEAR, {"found": alike})
+
+
+def _batch_quotas(aws: Aws) -> Outcome:
+    """Compare what the account may do with what parts are cut by."""
+    quota, found = batch_quota(bedrock_asks.SMALL), bedrock_quotas(aws)
+    alike = {name: value for name, value in found.items() if "batch inference" in name.lower()}
+    of_records = {name: value for name, value in alike.items() if RECORDS_QUOTA in name.lower()}
+    wrong = {
+        name: value
+        for name, value in of_records.items()
+        if value != (quota.minimum_records if "minimum" in name.lower() else quota.records_per_job)
+    }
+    seen = {"found": alike, "of_records": sorted(of_records), "other_than_expected": wrong}
+    return Outcome(holds(not wrong) if of_records else Verdict.UNCLEAR, seen)
 
 
 def _offers(aws: Aws) -> Outcome:
@@ -176,16 +198,17 @@ def _estimate(aws: Aws, model: str, moment: datetime.datetime) -> dict[str, floa
     def look() -> float:
         return bedrock_asks.sum_since(aws, _ESTIMATED, model, moment)
 
-    tokens = looking.or_nothing(lambda: aws.wait(f"the count of {model}", look, seconds=looking.METRIC_SECONDS))
+    tokens = looking.or_nothing(
+        lambda: aws.wait(f"the count of {model}", look, seconds=looking.METRIC_SECONDS)
+    )
     # Somebody else's calls of the model would be counted with the probe's.
     calls = bedrock_asks.sum_since(aws, "Invocations", model, moment)
     return None if tokens is None else {"tokens": tokens, "calls": calls}
 
 
-def _factor(usage: dict[str, Any], tokens: float) -> float:
-    return (tokens - usage["inputTokens"] - usage.get("cacheWriteInputTokens", 0)) / max(
-        usage["outputTokens"], 1
-    )
+def _factor(usage: dict[str, int], tokens: float) -> float:
+    prompt = usage["inputTokens"] + usage.get("cacheWriteInputTokens", 0)
+    return (tokens - prompt) / max(usage["outputTokens"], 1)
 
 
 def _profile_lines(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Outcome]]:
@@ -206,18 +229,23 @@ def _profile_lines(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Out
     if "profile-condition-key" in wanted:
         yield "profile-condition-key", tried(lambda: _condition(aws, profile, model))
     if "profile-metric-id" in wanted:
-        yield "profile-metric-id", tried(lambda: metric_id(aws, profile, wanted=profile.rpartition("/")[2]))
+        client, own = aws.client("bedrock-runtime"), profile.rpartition("/")[2]
+        yield (
+            "profile-metric-id",
+            tried(lambda: metric_of(aws, profile, lambda: bedrock_asks.ask(client, profile), wanted=own)),
+        )
 
 
-def metric_id(aws: Aws, arn: str, *, wanted: str) -> Outcome:
+def metric_of(aws: Aws, arn: str, call: Callable[[], object], *, wanted: str) -> Outcome:
     """Call what an ARN names, and return whether the call is counted under a name.
 
     Args:
         aws: The run.
-        arn: What Converse takes; new, so that nobody else has called it.
+        arn: What is called; new, so that nobody else has called it.
+        call: The call.
         wanted: The name: the ARN itself, or the id in it.
     """
-    aws.settle(lambda: bedrock_asks.ask(aws.client("bedrock-runtime"), arn), codes=())
+    call()
     found = bedrock_asks.counted_ids(aws, {arn, arn.rpartition("/")[2]})
     return Outcome(holds(wanted in found) if found else Verdict.UNCLEAR, {"called": arn, "counted_as": found})
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 BLOCKED, UNSAID, MASKED = "quetzalcoatl", "pelican", "TICKET-1234"
 TOLD_INPUT, TOLD_OUTPUT = "The probe blocks this question.", "The probe blocks this answer."
 MOST_VERSIONS = 20
-VERSIONS_QUOTA = "Versions per guardrail"
+VERSIONS_QUOTA = "versions per guardrail"
 NAMESPACE = "AWS/Bedrock/Guardrails"
 DRAFT = "DRAFT"
 INTERVENED = "guardrail_intervened"
@@ -39,6 +39,7 @@ _WORDS: dict[str, Any] = {
         "filtersConfig": [{"type": "INSULTS", "inputStrength": "LOW", "outputStrength": "LOW"}]
     },
 }
+
 
 def guardrail_lines(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Outcome]]:
     """Have small texts assessed.
@@ -129,7 +130,9 @@ def _stream_end(aws: Aws, guardrail: dict[str, str]) -> Outcome:
         deltas: list[str] = []
         reason = ""
         for event in answer["stream"]:
-            deltas += [event["contentBlockDelta"]["delta"].get("text", "")] if "contentBlockDelta" in event else []
+            deltas += (
+                [event["contentBlockDelta"]["delta"].get("text", "")] if "contentBlockDelta" in event else []
+            )
             reason = event.get("messageStop", {}).get("stopReason", reason)
         seen[mode] = {"deltas": deltas, "stop_reason": reason}
     if any(each["stop_reason"] != INTERVENED for each in seen.values()):
@@ -188,13 +191,14 @@ def _metrics(aws: Aws, guardrail: dict[str, str]) -> Outcome:
 
 
 def _versions(aws: Aws) -> Outcome:
-    found = {name: value for name, value in bedrock_quotas(aws).items() if name == VERSIONS_QUOTA}
-    return Outcome(holds(found == {VERSIONS_QUOTA: MOST_VERSIONS}) if found else Verdict.UNCLEAR, found)
+    found = {name: value for name, value in bedrock_quotas(aws).items() if VERSIONS_QUOTA in name.lower()}
+    right = all(value == MOST_VERSIONS for value in found.values())
+    return Outcome(holds(right) if found else Verdict.UNCLEAR, found)
 
 
 def _limits(aws: Aws) -> Outcome:
     around = {"name": "around", "pattern": "(?<=A)[0-9]{4}", "action": "BLOCK"}
-    asked = {
+    asked: dict[str, dict[str, Any]] = {
         "look_around": {"sensitiveInformationPolicyConfig": {"regexesConfig": [around]}},
         "threshold": {
             "contextualGroundingPolicyConfig": {"filtersConfig": [{"type": "GROUNDING", "threshold": 1.0}]}

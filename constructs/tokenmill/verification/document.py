@@ -63,6 +63,8 @@ def _price(line: Line) -> str:
 
 
 def _on(footprint: Footprint) -> str:
+    if footprint.unit_model:
+        return f"at most {footprint.units} times one model unit of {footprint.unit_model} by the hour"
     if not footprint.instance:
         return "requests only"
     count = "one" if footprint.instances == 1 else f"at most {footprint.instances}"

@@ -13,7 +13,7 @@ from tokenmill.core.images import serving_image
 from tokenmill.core.instances import instance_type
 from tokenmill.verification.line import Deployment
 from tokenmill.verification.lines import FOOTPRINTS
-from tokenmill.verification.probe import create_role
+from tokenmill.verification.probe import create_bucket, create_role
 
 if TYPE_CHECKING:
     from tokenmill.verification.aws import Aws
@@ -335,16 +335,9 @@ def upload_model(aws: Aws, *, program: str = "") -> str:
         program: What scikit-learn's container runs; one that prints embedded metric format otherwise.
     """
     source = program or _PRINTING_MODEL.format(namespace=EMF_NAMESPACE, metric=EMF_METRIC)
-    bucket = f"{aws.name('model')}-{aws.account}-{aws.region}"
-    aws.declare("bucket", bucket)
-    client = aws.client("s3")
-    # us-east-1 is the one region that may not be named (Amazon S3 API Reference: "CreateBucket").
-    where = (
-        {} if aws.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": aws.region}}
-    )
-    client.create_bucket(Bucket=bucket, **where)
-    client.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": aws.tags})
-    client.put_object(Bucket=bucket, Key=MODEL_KEY, Body=archive({MODEL_PROGRAM: source.encode()}))
+    bucket = create_bucket(aws, "model")
+    content = archive({MODEL_PROGRAM: source.encode()})
+    aws.client("s3").put_object(Bucket=bucket, Key=MODEL_KEY, Body=content)
     return bucket
 
 

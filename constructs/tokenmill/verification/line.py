@@ -30,6 +30,15 @@ class Deployment(enum.StrEnum):
     ADAPTER_ENDPOINT = "adapter-endpoint"
     RESERVED_ENDPOINT = "reserved-endpoint"
     TRAINIUM_ENDPOINT = "trainium-endpoint"
+    BEDROCK_MODELS = "bedrock-models"
+    BEDROCK_GUARDRAILS = "bedrock-guardrails"
+    BEDROCK_PROMPTS = "bedrock-prompts"
+    BEDROCK_JOBS = "bedrock-jobs"
+    BEDROCK_LOGGING = "bedrock-logging"
+    BEDROCK_IMPORT = "bedrock-import"
+    BEDROCK_DEPLOYMENTS = "bedrock-deployments"
+    BEDROCK_UNITS = "bedrock-units"
+    COMMITTED_UNITS = "committed-units"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

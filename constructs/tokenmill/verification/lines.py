@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.instances import Price, instance_catalog
+from tokenmill.core.model_units import unit_price
+from tokenmill.verification.bedrock_claims import BEDROCK_CLAIMS
+from tokenmill.verification.bedrock_job_claims import BEDROCK_JOB_CLAIMS
 from tokenmill.verification.claims import CLAIMS
 from tokenmill.verification.deployment_claims import DEPLOYMENT_CLAIMS
 from tokenmill.verification.line import Deployment, Line
@@ -22,6 +26,8 @@ class Footprint:
         requests_usd: Upper bound for requests, logs and storage, in US dollars.
         instances: How many there are at once at most.
         by_name: Whether it is deployed only where one of its lines is asked for by name.
+        unit_model: Id of a model whose units are bought by the hour, or empty.
+        units: How many purchases of one unit there are at most.
     """
 
     instance: str
@@ -29,9 +35,22 @@ class Footprint:
     requests_usd: float
     instances: int = 1
     by_name: bool = False
+    unit_model: str = ""
+    units: int = 0
+
+    @property
+    def unit_hours(self) -> int:
+        """How many hours of a unit are paid for at most; each purchase is billed by the hour."""
+        return self.units * math.ceil((self.minutes + TEARDOWN_MINUTES) / 60)
 
 
-LINES: tuple[Line, ...] = (*CLAIMS, *DEPLOYMENT_CLAIMS, *SERVING_CLAIMS)
+LINES: tuple[Line, ...] = (
+    *CLAIMS,
+    *DEPLOYMENT_CLAIMS,
+    *SERVING_CLAIMS,
+    *BEDROCK_CLAIMS,
+    *BEDROCK_JOB_CLAIMS,
+)
 TEARDOWN_MINUTES = 30
 FOOTPRINTS = {
     Deployment.NEURON_ENDPOINT: Footprint(instance="ml.inf2.xlarge", minutes=75, requests_usd=0.10),
@@ -64,6 +83,28 @@ FOOTPRINTS = {
     Deployment.TRAINIUM_ENDPOINT: Footprint(
         instance="ml.trn2.48xlarge", minutes=240, requests_usd=1.00, by_name=True
     ),
+    Deployment.BEDROCK_MODELS: Footprint(instance="", minutes=90, requests_usd=0.50),
+    # Assessed texts cost by the 1,000 characters and policy ("Amazon Bedrock pricing").
+    Deployment.BEDROCK_GUARDRAILS: Footprint(instance="", minutes=60, requests_usd=0.10),
+    Deployment.BEDROCK_PROMPTS: Footprint(instance="", minutes=60, requests_usd=0.05),
+    # A job waits for its turn and costs its hundred short answers.
+    Deployment.BEDROCK_JOBS: Footprint(instance="", minutes=330, requests_usd=0.20),
+    # For its minutes the account's one setting is the run's: every call's texts go to its log group.
+    Deployment.BEDROCK_LOGGING: Footprint(instance="", minutes=15, requests_usd=0.05, by_name=True),
+    # A copy is billed in windows of five minutes while it answers, and a model's storage by the month
+    # ("Amazon Bedrock pricing": Custom Model Import).
+    Deployment.BEDROCK_IMPORT: Footprint(instance="", minutes=150, requests_usd=3.00, by_name=True),
+    Deployment.BEDROCK_DEPLOYMENTS: Footprint(instance="", minutes=150, requests_usd=0.10, by_name=True),
+    # The model whose units are cheapest of those sold by the hour; no source has that price.
+    Deployment.BEDROCK_UNITS: Footprint(
+        instance="",
+        minutes=85,
+        requests_usd=0.05,
+        by_name=True,
+        unit_model="amazon.titan-embed-text-v1:2:8k",
+        units=4,
+    ),
+    Deployment.COMMITTED_UNITS: Footprint(instance="", minutes=10, requests_usd=0.01, by_name=True),
 }
 
 # The catalog holds accelerators only. The highest price found is taken, so that the bound stays one.
@@ -105,15 +146,16 @@ def price_at_most(lines: tuple[Line, ...], *, region: str, prices: dict[str, flo
     """Return the most that probing some lines can cost, in US dollars.
 
     The instance's hourly price (the catalog's, or the user's) times the deployment's longest life with its
-    teardown, plus a bound for requests; lines with the same deployment share it.
+    teardown, the same for model units in whole hours, plus a bound for requests; lines with the same
+    deployment share it.
 
     Args:
         lines: The lines.
         region: AWS region.
-        prices: US dollars an hour by instance type, in place of the catalog's.
+        prices: US dollars an hour by instance type, or by model for its units, in place of the catalog's.
 
     Raises:
-        TokenmillError: No price is known for an instance type in the region.
+        TokenmillError: No price is known for an instance type or for units in the region.
     """
     total = 0.0
     for deployment in dict.fromkeys(line.deployment for line in lines):
@@ -126,7 +168,21 @@ def price_at_most(lines: tuple[Line, ...], *, region: str, prices: dict[str, flo
                 * (footprint.minutes + TEARDOWN_MINUTES)
                 / 60
             )
+        if footprint.unit_model:
+            total += _usd_per_unit_hour(footprint.unit_model, region, prices) * footprint.unit_hours
     return total
+
+
+def _usd_per_unit_hour(model: str, region: str, prices: dict[str, float]) -> float:
+    if model in prices:
+        return prices[model]
+    price = unit_price(model, region, "NONE")
+    if price is None:
+        raise TokenmillError(
+            f"no price is known for a unit of {model} by the hour in {region}; give yours with --price "
+            f"{model}=USD"
+        )
+    return price.usd_per_hour
 
 
 def _usd_per_hour(instance: str, region: str, prices: dict[str, float]) -> float:

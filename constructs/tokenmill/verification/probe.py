@@ -42,7 +42,13 @@ def holds(condition: bool) -> Verdict:
 
 
 def create_role(
-    aws: Aws, suffix: str, *, service: str, actions: tuple[str, ...], more: tuple[dict[str, Any], ...] = ()
+    aws: Aws,
+    suffix: str,
+    *,
+    service: str,
+    actions: tuple[str, ...],
+    more: tuple[dict[str, Any], ...] = (),
+    condition: dict[str, Any] | None = None,
 ) -> str:
     """Create a role that a service may assume, with one inline policy, and return its ARN.
 
@@ -52,9 +58,15 @@ def create_role(
         service: Service principal.
         actions: What it may do; all resources, as the probe's own have no ARN yet.
         more: Further statements.
+        condition: On whose behalf the service may assume it; on anybody's otherwise.
     """
     name = aws.name(suffix)
-    trust = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    trust: dict[str, Any] = {
+        "Effect": "Allow",
+        "Principal": {"Service": service},
+        "Action": "sts:AssumeRole",
+        **({"Condition": condition} if condition else {}),
+    }
     rights = {"Effect": "Allow", "Action": list(actions), "Resource": "*"}
     aws.declare("role", name)
     client = aws.client("iam")
@@ -63,6 +75,25 @@ def create_role(
     )["Role"]["Arn"]
     client.put_role_policy(RoleName=name, PolicyName="probe", PolicyDocument=_policy(rights, *more))
     return arn
+
+
+def create_bucket(aws: Aws, suffix: str) -> str:
+    """Create a bucket and return its name.
+
+    Args:
+        aws: The run.
+        suffix: What it is for.
+    """
+    bucket = f"{aws.name(suffix)}-{aws.account}-{aws.region}"
+    aws.declare("bucket", bucket)
+    client = aws.client("s3")
+    # us-east-1 is the one region that may not be named (Amazon S3 API Reference: "CreateBucket").
+    where = (
+        {} if aws.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": aws.region}}
+    )
+    client.create_bucket(Bucket=bucket, **where)
+    client.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": aws.tags})
+    return bucket
 
 
 def _policy(*statements: dict[str, Any]) -> str:

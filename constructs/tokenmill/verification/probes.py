@@ -16,7 +16,14 @@ from tokenmill.verification import endpoints, looking, served
 from tokenmill.verification.adapter_lines import adapter_lines
 from tokenmill.verification.async_lines import async_lines
 from tokenmill.verification.aws import ProbeTimeoutError
+from tokenmill.verification.bedrock_import_lines import deployment_lines, import_lines
+from tokenmill.verification.bedrock_job_lines import job_lines
 from tokenmill.verification.bedrock_lines import bedrock_lines
+from tokenmill.verification.bedrock_model_lines import model_lines
+from tokenmill.verification.bedrock_prompt_lines import prompt_lines
+from tokenmill.verification.bedrock_setting_lines import logging_lines
+from tokenmill.verification.bedrock_text_lines import guardrail_lines
+from tokenmill.verification.bedrock_unit_lines import committed_lines, unit_lines
 from tokenmill.verification.build_lines import build_lines
 from tokenmill.verification.catalog_lines import catalog_lines
 from tokenmill.verification.component_lines import component_lines
@@ -129,6 +136,15 @@ PROBES: dict[Deployment, Callable[[Aws, Collection[str]], Iterator[tuple[str, Ou
     Deployment.ADAPTER_ENDPOINT: adapter_lines,
     Deployment.RESERVED_ENDPOINT: reserved_endpoint,
     Deployment.TRAINIUM_ENDPOINT: trainium_lines,
+    Deployment.BEDROCK_MODELS: model_lines,
+    Deployment.BEDROCK_GUARDRAILS: guardrail_lines,
+    Deployment.BEDROCK_PROMPTS: prompt_lines,
+    Deployment.BEDROCK_JOBS: job_lines,
+    Deployment.BEDROCK_LOGGING: logging_lines,
+    Deployment.BEDROCK_IMPORT: import_lines,
+    Deployment.BEDROCK_DEPLOYMENTS: deployment_lines,
+    Deployment.BEDROCK_UNITS: unit_lines,
+    Deployment.COMMITTED_UNITS: committed_lines,
 }
 
 

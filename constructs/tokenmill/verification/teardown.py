@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tokenmill.verification.aws import Aws, ProbeTimeoutError, is_absent
+from tokenmill.verification.bedrock_teardown import BEDROCK_DELETIONS
 from tokenmill.verification.lines import TEARDOWN_MINUTES
 
 if TYPE_CHECKING:
@@ -283,4 +284,5 @@ _DELETIONS: dict[str, Callable[[Aws, str], None]] = {
     "state-machine": _delete_state_machine,
     "training-job": _delete_training_job,
     "transform-job": _delete_transform_job,
+    **BEDROCK_DELETIONS,
 }

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tokenmill_runtime.gateway.chat_request import Message
     from tokenmill_runtime.gateway_options import PromptUse
 
+UNITS: Final = ":provisioned-model/"
 _INFERENCE_CONFIG: Final = {"temperature": "temperature", "top_p": "topP", "stop": "stopSequences"}
 
 
@@ -20,10 +21,12 @@ def converse_arguments(call: ModelCall, model_id: str, *, streamed: bool) -> dic
     prompt = None if use is None else use.prompt
     arguments = _from_prompt(call, prompt) if prompt is not None else _from_messages(call)
     arguments["modelId"] = model_id
-    if use is not None and use.service_tier is not None:
-        arguments["serviceTier"] = {"type": use.service_tier}
-    if use is not None and use.latency is not None:
-        arguments["performanceConfig"] = {"latency": use.latency}
+    # Units are capacity of their own; tiers and the faster version are ways to share a model's on demand.
+    if use is not None and UNITS not in model_id:
+        if use.service_tier is not None:
+            arguments["serviceTier"] = {"type": use.service_tier}
+        if use.latency is not None:
+            arguments["performanceConfig"] = {"latency": use.latency}
     guardrail = call.model.guardrail
     if guardrail is not None:
         config = {"guardrailIdentifier": guardrail.id, "guardrailVersion": guardrail.version}

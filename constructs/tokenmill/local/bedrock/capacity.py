@@ -9,6 +9,7 @@ invocation capacity with Provisioned Throughput". AWS does not publish what one 
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 UNIT_TOKENS = 60_000
+# "amazon.nova-lite-v1:0:24k" is bought, "amazon.nova-lite-v1:0" is the model.
+CONTEXT_LENGTH = re.compile(r"(?<=:\d):\d+k$")
 # What a request without `maxTokens` reserves of output.
 DEFAULT_OUTPUT_TOKENS = 4096
 _MINUTE = 60.0
@@ -126,8 +129,13 @@ class Capacity:
         Raises:
             AwsError: The units' tokens of the minute are used up.
         """
-        limit = units * self._unit.get((scope, model), UNIT_TOKENS)
+        limit = units * self._unit_tokens(scope, model)
         return self._reserve((scope, arn), limit, tokens)
+
+    def _unit_tokens(self, scope: Scope, model: str) -> int:
+        """What a unit holds: set for exactly this context length, for the model, or not at all."""
+        names = (model, CONTEXT_LENGTH.sub("", model))
+        return next((self._unit[scope, name] for name in names if (scope, name) in self._unit), UNIT_TOKENS)
 
     def settle(self, reservation: Reservation, used: int) -> None:
         """Give back what a call reserved and did not use.

@@ -34,7 +34,14 @@ if TYPE_CHECKING:
 LOCAL_QUOTAS = {"base": 10, "custom": 10, "committed": 10}
 QUOTA_FORM = 'bedrock_quotas takes {"base": UNITS, "custom": UNITS, "committed": UNITS}; each may be left out'
 TICK_SECONDS = 0.25
-ADMIN = ("bedrock_faults", "bedrock_capacity", "bedrock_quotas", "bedrock_batch")
+WITHOUT_FORM = "bedrock_without_capacity takes a list of models whose units end Failed; an empty list ends it"
+ADMIN = (
+    "bedrock_faults",
+    "bedrock_capacity",
+    "bedrock_quotas",
+    "bedrock_batch",
+    "bedrock_without_capacity",
+)
 
 
 class Bedrock:
@@ -150,6 +157,8 @@ class Bedrock:
             self.batch.faults[scope] = BatchFaults.of(request["bedrock_batch"])
         if "bedrock_quotas" in request:
             self._set_quotas(request["bedrock_quotas"])
+        if "bedrock_without_capacity" in request:
+            self._set_without_capacity(request["bedrock_without_capacity"])
 
     def _set_quotas(self, request: object) -> None:
         if not isinstance(request, dict) or not set(request) <= set(LOCAL_QUOTAS):
@@ -158,6 +167,11 @@ class Bedrock:
             raise TokenmillError(QUOTA_FORM)
         for name, units in request.items():
             setattr(self.control.quotas, name, units)
+
+    def _set_without_capacity(self, request: object) -> None:
+        if not isinstance(request, list) or not all(isinstance(model, str) for model in request):
+            raise TokenmillError(WITHOUT_FORM)
+        self.control.provisioned.without_capacity = set(request)
 
     def quotas(self, scope: Scope) -> dict[str, float]:
         """Return the quotas that are applied, by their names in Service Quotas.
