@@ -35,12 +35,13 @@ class AwsError(Exception):
 
 
 class FakeAws:
-    """Answers by (service, operation); everything asked is in `calls`."""
+    """Answers by (service, operation); everything asked is in `calls`, `caller` is the last one's key."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, dict[str, Any]]] = []
         self.answers: dict[tuple[str, str], Callable[[dict[str, Any]], dict[str, Any]]] = {}
         self.raw: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {}
+        self.caller = ""
         self.answers["sts", "GetCallerIdentity"] = lambda _: {
             "Account": ACCOUNT,
             "Arn": f"arn:aws:iam::{ACCOUNT}:user/tester",
@@ -83,6 +84,9 @@ class _Handler(BaseHTTPRequestHandler):
         service = SIGNING_NAMES.get(signing, signing)
         if service == "sagemaker" and path.startswith("/endpoints/"):
             service = "sagemaker-runtime"
+        if service == "bedrock":
+            service = _bedrock_service(path)
+        self.fake.caller = self.headers["Authorization"].partition("Credential=")[2].partition("/")[0]
         operation, parameters = _read(service, self, body)
         self.fake.calls.append((service, operation.name, parameters))
         try:
@@ -108,6 +112,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+def _bedrock_service(path: str) -> str:
+    """Return which of the services is asked that sign as bedrock."""
+    if path.startswith("/model/") or re.fullmatch("/guardrail/[^/]+/version/[^/]+/apply", path):
+        return "bedrock-runtime"
+    return "bedrock-agent" if path.startswith("/prompts") else "bedrock"
 
 
 @cache

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from tokenmill_runtime import batch_objects
-from tokenmill_runtime.batch_run import Record, Run, read_record
+from tokenmill_runtime.batch_run import Record, Run, read_record, read_settings
 from tokenmill_runtime.batch_shard import mark_of
 
 if TYPE_CHECKING:
@@ -64,15 +64,7 @@ class Settings:
 
         Raises ValueError naming the variable when they are not there or not of their form.
         """
-        text = environment.get(VARIABLE)
-        if text is None:
-            raise ValueError(f"environment variable {VARIABLE} is not set; BatchInference renders it")
-        try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"{VARIABLE} must be the document that BatchInference renders, got {text!r}"
-            ) from error
+        return read_settings(cls, environment, VARIABLE, rendered_by="BatchInference")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

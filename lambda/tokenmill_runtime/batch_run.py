@@ -10,16 +10,35 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from tokenmill_runtime.batch_objects import InputRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+S = TypeVar("S")
 VARIABLE: Final = "TOKENMILL_FAN_OUT"
 # "InferenceId" of InvokeEndpointAsync: 1 to 64 characters.
 ID_CHARACTERS: Final = 48
+
+
+def read_settings(
+    made_of: Callable[..., S], environment: Mapping[str, str], variable: str, *, rendered_by: str
+) -> S:
+    """What a construct renders into a variable, as the function's settings.
+
+    Raises ValueError naming the variable when it is not there or not of its form.
+    """
+    text = environment.get(variable)
+    if text is None:
+        raise ValueError(f"environment variable {variable} is not set; {rendered_by} renders it")
+    try:
+        return made_of(**json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{variable} must be the document that {rendered_by} renders, got {text!r}"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,15 +63,7 @@ class Settings:
 
         Raises ValueError naming the variable when they are not there or not of their form.
         """
-        text = environment.get(VARIABLE)
-        if text is None:
-            raise ValueError(f"environment variable {VARIABLE} is not set; AsyncFanOut renders it")
-        try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"{VARIABLE} must be the document that AsyncFanOut renders, got {text!r}"
-            ) from error
+        return read_settings(cls, environment, VARIABLE, rendered_by="AsyncFanOut")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

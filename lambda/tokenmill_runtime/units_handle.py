@@ -33,18 +33,32 @@ class Handles:
         if wanted.handle:
             self._put(wanted.handle, document(resource, units, wanted.fallback))
 
-    def without(self, properties: Mapping[str, Any], resource: str, gone: Collection[str]) -> None:
-        """Take units away, and the parameter with the resource that it was written for last."""
+    def without(
+        self, properties: Mapping[str, Any], resource: str, gone: Collection[str], others: Sequence[Units]
+    ) -> None:
+        """Take units away, and the parameter with the resource that it was written for last.
+
+        Where that resource has other units, as after a rollback, callers go on with those.
+        """
         name = str(properties.get("Handle", ""))
         found = self.read(name) if name else None
         if found is None:
             return
         if found.get("resource") == resource:
-            self.client().delete_parameter(Name=name)
+            if others:
+                self._put(name, document(others[0].resource, others, str(properties.get("Fallback", ""))))
+            else:
+                self.client().delete_parameter(Name=name)
             return
         left = [model for model in found.get("models", ()) if model["id"] not in gone]
         if left != found.get("models"):
             self._put(name, {**found, "models": left, "state": "units" if left else "overflow"})
+
+    def refresh(self, wanted: Wanted, resource: str, units: Sequence[Units]) -> None:
+        """Say which units serve, unless a deployment has written the handle for another resource since."""
+        found = self.read(wanted.handle) if wanted.handle else None
+        if found is None or found.get("resource") == resource:
+            self.write(wanted, resource, units)
 
     def read(self, name: str) -> dict[str, Any] | None:
         """A handle's document; None where there is none."""

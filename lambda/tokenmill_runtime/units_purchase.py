@@ -102,18 +102,26 @@ class Purchase:
                 code="stale",
             )
         in_place = request.kind == "Update" and request.replaces == request.physical_id
-        # A rollback's own Replacement does not tell how the units were replaced that it wants back.
-        broken = generation_of(request.old_properties) != wanted.generation and BREAK in (
-            wanted.replacement,
-            request.old_properties.get("Replacement"),
-        )
-        if in_place and not broken and not self.stack.asked:
+        if in_place and not self.stack.asked and not self._replaces_in_place(request, wanted):
             raise Refused(
                 f"the units of {request.physical_id} are gone, and this update does not ask for others; "
                 "somebody deleted them, or the request came late; change ModelUnits or the resource's "
                 "logical id to buy anew; nothing was bought",
                 code="gone",
             )
+
+    def _replaces_in_place(self, request: Request, wanted: Wanted) -> bool:
+        """Whether an update under the same id asks for other units than before."""
+        generation = generation_of(request.old_properties)
+        if generation == wanted.generation:
+            return False
+        # A rollback's own Replacement does not tell how the units were replaced that it wants back.
+        if BREAK in (wanted.replacement, request.old_properties.get("Replacement")):
+            return True
+        # The look of `begin` may have shown units that are gone, and so have kept the id.
+        held = self.market.held(owner_of(request), (generation,), ())
+        before = of_generation(held, owner_of(request), generation)
+        return any(units.resource == request.physical_id for units in before)
 
     def _adopt(self, wanted: Wanted, id: UnitsId) -> bool:
         """Take over units that a deleted resource left behind; whether there are any.

@@ -65,7 +65,15 @@ class Release:
             for units in of_generation(held, owner, generation):
                 if units.retained and units.owned_by(owner):
                     self._still_retained(units)
-        self.handles.without(request.properties, physical_id, {units.arn for units in mine})
+        others = [
+            units
+            for units in held
+            if units not in mine
+            and units.owned_by(owner)
+            and units.status == "InService"
+            and not units.retained
+        ]
+        self.handles.without(request.properties, physical_id, {units.arn for units in mine}, others)
         if not self._all(request, mine) or (not mine and not self._unseen(request, held, owner, generations)):
             return None
         self.ledger.forget(physical_id)

@@ -105,9 +105,8 @@ class Task:
 
     def tell_callers(self, held: list[Units]) -> None:
         """Write the handle anew: what serves now."""
-        self.handles.write(
-            self.wanted, str(self.id), [units for units in held if units.status == "InService"]
-        )
+        serving = [units for units in held if units.status == "InService"]
+        self.handles.refresh(self.wanted, str(self.id), serving)
 
     def publish(self, values: Mapping[str, float]) -> None:
         """Print metrics of the units."""
@@ -151,11 +150,10 @@ def _once(event: Mapping[str, Any]) -> bool:
 
 
 def _wait(event: Mapping[str, Any], context: Any) -> None:
-    """Hand a task to the waiter, once for a task and five minutes."""
+    """Hand a task to the waiter, once for a call; Lambda's own second try of it has the same id."""
     client = aws.step_functions()
     text = json.dumps(dict(event), sort_keys=True)
-    minutes = int(SYSTEM_CLOCK.wall() // 300)
-    digest = hashlib.sha256(f"{text}{minutes}".encode()).hexdigest()[:40]
+    digest = hashlib.sha256(f"{text}{context.aws_request_id}".encode()).hexdigest()[:40]
     try:
         client.start_execution(
             stateMachineArn=os.environ[WAITER_VARIABLE],
@@ -166,7 +164,8 @@ def _wait(event: Mapping[str, Any], context: Any) -> None:
         print(f"{event[TASK]} is waited for already", flush=True)
 
 
-def _too_late(event: Mapping[str, Any]) -> bool:
+def is_too_late(event: Mapping[str, Any]) -> bool:
+    """Whether a task that the waiter calls has to end."""
     from datetime import datetime
 
     since = event.get("Since")

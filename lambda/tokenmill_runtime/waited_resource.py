@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import traceback
 from dataclasses import replace
 from datetime import datetime
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 WAITER_VARIABLE: Final = "TOKENMILL_WAITER"
 # A role's policy may take a moment to be known everywhere after the deployment made it.
 PERMISSION_SECONDS: Final = 60
+
+# The Provider framework calls `on_event` once, and a rollback that fails for a storm leaves a stack stuck.
+BEGIN_PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
 _FUNCTION: Final = "Function"
 _WAITING: Final = "Waiting"
@@ -124,12 +128,27 @@ def on_event(
     stack's events.
     """
     request = read(event)
-    try:
-        physical_id = _resource(resources, request).begin(request)
-    except Exception as error:
-        raise _refusal(request, error) from error
+    resource = _resource(resources, request)
+    physical_id = None
+    for pause in BEGIN_PAUSES:
+        try:
+            physical_id = resource.begin(request)
+            break
+        except Exception as error:
+            if not is_passing(error):
+                raise _refusal(request, error) from error
+        time.sleep(pause)
+    if physical_id is None:
+        physical_id = _begin_at_last(resource, request)
     replaced = {_REPLACES: request.physical_id} if request.kind == "Update" else {}
     return {"PhysicalResourceId": physical_id, "Data": replaced, **replaced}
+
+
+def _begin_at_last(resource: WaitedResource, request: Request) -> str:
+    try:
+        return resource.begin(request)
+    except Exception as error:
+        raise _refusal(request, error) from error
 
 
 def is_complete(

@@ -134,6 +134,19 @@ def test_jobs_and_builds_need_quotas_of_their_own(run: Run, fake_aws: FakeAws, t
     assert "--service-code codebuild" in builds["command"]
 
 
+def test_model_units_need_a_quota_that_every_account_begins_without(
+    run: Run, fake_aws: FakeAws, tmp_path: Path
+) -> None:
+    """Known before the deployment is refused, with the command that asks for it."""
+    name = "Model units no-commitment Provisioned Throughputs across base models"
+    with_quotas(fake_aws, **{name: 0.0})
+    properties = {"ModelId": "amazon.nova-lite-v1:0:24k", "ModelUnits": "2", "Commitment": "NONE"}
+    units = resource("Custom::TokenmillProvisionedThroughput", **properties)
+    found = looked(run, assembly(tmp_path, Demo=template(Units=units)))[f"quota for 2: {name}"]
+    assert (found["state"], found["detail"]) == ("to do", "0 now (L-0)")
+    assert "--service-code bedrock --quota-code L-0 --desired-value 2" in found["command"]
+
+
 @pytest.mark.parametrize(
     ("region", "components", "way_out"),
     [

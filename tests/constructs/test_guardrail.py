@@ -374,7 +374,7 @@ def test_what_bedrock_would_refuse_is_refused_before(make: Callable[[], object],
         ([WORDS.digest], "which is kept anyway; leave it out"),
         (["00000000", "00000000"], "has 00000000, which is kept anyway"),
         ([f"{number:08x}" for number in range(20)], "has 20 entries; a guardrail has at most 20 versions"),
-        ("00000000", "kept_versions is '00000000'; give a tuple of digests"),
+        ("00000000", "kept_versions is '00000000'; give a list or a tuple of texts"),
     ],
 )
 def test_kept_versions_are_checked_before_anything_is_made(tmp_path: Path, kept: Any, message: str) -> None:

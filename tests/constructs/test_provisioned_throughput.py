@@ -6,19 +6,24 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import aws_cdk as cdk
+import pytest
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sns as sns
 
 from support_stack import REGION, make_app, of_type, statements, template_of
 from support_unit_stack import KIND, LITE, ON_DEMAND, inputs, make_units, unit_properties
-from tokenmill.bedrock import Commitment, IBedrockModel, Replacement, UnitAlarms
+from tokenmill.bedrock import Commitment, IBedrockModel, InferenceProfile, Replacement, UnitAlarms
 from tokenmill.core.model_units import UnlistedModel
+from tokenmill.local.cloudwatch.alarms import next_state
 from tokenmill.scaling import OfficeHours
 from tokenmill.security import actions
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tokenmill.local.cloudwatch.alarms import MetricQuery
+
+NOW = 600.0
 FUNCTION_ROLE = "TokenmillBedrockFunctionRole"
 UNITS_ARN = "provisioned-model/*"
 
@@ -77,13 +82,13 @@ def test_units_are_a_model_of_bedrock(stack: cdk.Stack) -> None:
 
 
 def test_a_fallback_may_be_a_construct(stack: cdk.Stack) -> None:
-    """Units can stand in for units: its id is the property, its grant is part of the grant."""
-    reserve = make_units(stack, "Reserve")
+    """Its id is the property, its grant is part of the grant."""
+    reserve = InferenceProfile(stack, "Reserve", model="us.amazon.nova-lite-v1:0")
     units = make_units(stack, fallback=reserve)
     assert units.fallback_id == reserve.model_id
     role = iam.Role(stack, "Caller", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
     units.grant_invoke(role)
-    assert reserve.handle_name in json.dumps(statements(template_of(stack), "Caller"))
+    assert "bedrock:InferenceProfileArn" in json.dumps(statements(template_of(stack), "Caller"))
 
 
 def test_the_function_may_buy_this_model_and_nothing_else(stack: cdk.Stack) -> None:
@@ -199,15 +204,28 @@ def test_each_trouble_has_an_alarm_that_tells_the_topic(stack: cdk.Stack) -> Non
     assert alarms["IdleUnits"]["EvaluationPeriods"] == alarms["IdleUnits"]["DatapointsToAlarm"] == 5
 
 
-def test_the_alarm_on_missing_units_stands_until_they_are_there(stack: cdk.Stack) -> None:
-    """They are missed once an hour, and the minutes between two looks are no all-clear."""
+@pytest.mark.parametrize(
+    ("looks", "state"),
+    [((), None), ((2,), "ALARM"), ((2, 0), "OK"), ((0,), "OK")],
+    ids=["between two looks", "missing", "there within the minute", "there"],
+)
+def test_the_alarm_on_missing_units_stands_until_a_look_finds_them(
+    stack: cdk.Stack, looks: tuple[int, ...], state: str | None
+) -> None:
+    """A look an hour, and the minutes without one are no all-clear."""
     make_units(stack)
-    treatments = {
-        value["Properties"]["MetricName"]: value["Properties"]["TreatMissingData"]
+    [alarm] = [
+        value["Properties"]
         for value in of_type(template_of(stack), "AWS::CloudWatch::Alarm").values()
-    }
-    assert {name for name, treatment in treatments.items() if treatment != "notBreaching"} == {"UnitsMissing"}
-    assert treatments["UnitsMissing"] == "ignore"
+        if value["Properties"]["MetricName"] == "UnitsMissing"
+    ]
+
+    def last_minute(query: MetricQuery) -> float | None:
+        seen = looks if query.end > NOW - 60 else ()
+        return {"Minimum": min, "Maximum": max}[query.statistic](seen) if seen else None
+
+    found = next_state(alarm, last_minute, NOW)
+    assert (found and found[0]) == state
 
 
 def test_units_are_watched_every_hour(stack: cdk.Stack) -> None:

@@ -87,6 +87,18 @@ def test_a_data_example_parses(example: Example) -> None:
     assert tomllib.loads(example.text) if example.language == "toml" else json.loads(example.text)
 
 
+@pytest.mark.parametrize(
+    "example", [each for each in examples("toml") if "[batch]" in each.text.splitlines()], ids=str
+)
+def test_a_shown_batch_section_is_one_that_is_read(example: Example, tmp_path: Path) -> None:
+    """Its keys, values and model names pass the reader of the settings."""
+    from tokenmill.core.settings import load_batch
+
+    path = tmp_path / "tokenmill.toml"
+    path.write_text(example.text)
+    assert load_batch(path) is not None
+
+
 def shown_commands() -> list[tuple[str, str]]:
     commands = []
     for example in examples("sh", "console"):

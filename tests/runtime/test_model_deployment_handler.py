@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,10 +10,8 @@ from support_bedrock import ACCOUNT, REGION, SCOPE, FakeBedrock, bedrock_server
 from tokenmill.local.bedrock import Behaviour
 from tokenmill.local.bedrock.custom_models import CustomModel
 from tokenmill.local.bedrock.faults import Fault
-from tokenmill_runtime import model_artifact, model_deployment
-from tokenmill_runtime.artifact_versions import read_manifest, version_problem
+from tokenmill_runtime import model_deployment
 from tokenmill_runtime.custom_resource import Refused
-from tokenmill_runtime.model_artifact import ModelArtifactResource
 from tokenmill_runtime.model_deployment import ModelDeploymentResource
 from tokenmill_runtime.waited_resource import is_complete, on_event
 
@@ -24,10 +21,8 @@ if TYPE_CHECKING:
 STACK = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/serve/11111111-2222-3333-4444-555555555555"
 RESOURCES = {
     model_deployment.RESOURCE_TYPE: ModelDeploymentResource(),
-    model_artifact.RESOURCE_TYPE: ModelArtifactResource(),
 }
 MOST_STEPS = 30
-ARTIFACT = "/tokenmill/artifacts/jobs-Artifact"
 
 
 class Served:
@@ -329,97 +324,3 @@ def test_a_change_that_fails_leaves_the_old_model_and_the_rollback_needs_no_step
     ):
         turns(second)
     assert turns(update(3, made, second))["Data"]["ModelArn"] == model("one")
-
-
-class Parameters:
-    """A parameter store."""
-
-    def __init__(self, **versions: str) -> None:
-        self.versions = versions
-
-    def get_parameter(self, Name: str) -> dict[str, Any]:
-        version = Name.rpartition("/")[2]
-        if version not in self.versions:
-            from botocore.exceptions import ClientError
-
-            raise ClientError({"Error": {"Code": "ParameterNotFound"}}, "GetParameter")
-        return {"Parameter": {"Value": self.versions[version]}}
-
-    def get_parameters_by_path(self, Path: str, MaxResults: int) -> dict[str, Any]:
-        return {"Parameters": [{"Name": f"{Path}/{version}"} for version in self.versions][:MaxResults]}
-
-
-def manifest(**changes: Any) -> str:
-    document = {
-        "schema": 1,
-        "artifact": ARTIFACT,
-        "version": "1",
-        "kind": "import",
-        "model_arn": model("one"),
-        "model_name": "one",
-        "recipe": "r" * 64,
-        "run": "arn:run",
-    }
-    return json.dumps({**document, **changes})
-
-
-def pin(kind: str = "Create", version: str = "1") -> dict[str, Any]:
-    asked = event(kind)
-    properties = {
-        "Artifact": ARTIFACT,
-        "Version": version,
-        "Kind": "import",
-        "Stack": "jobs",
-        "Job": "Import",
-    }
-    return {**asked, "ResourceType": model_artifact.RESOURCE_TYPE, "ResourceProperties": properties}
-
-
-def test_a_pinned_version_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its parameter is the physical id, so that another version is another resource."""
-    monkeypatch.setattr(model_artifact, "ssm", lambda: Parameters(**{"1": manifest()}))
-    found = turns(pin())
-    assert found["PhysicalResourceId"] == f"{ARTIFACT}/1"
-    assert found["Data"] == {"ModelArn": model("one"), "ModelName": "one", "Recipe": "r" * 64}
-
-
-def test_fails_for_a_version_that_is_missing_with_the_command_that_builds_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """And with the versions that are there."""
-    monkeypatch.setattr(model_artifact, "ssm", lambda: Parameters(**{"1": manifest(), "2": manifest()}))
-    with pytest.raises(Refused) as refused:
-        turns(pin(version="3"))
-    assert str(refused.value) == (
-        f"version 3 of {ARTIFACT} is not built (there are 1, 2); build it with: tokenmill jobs run import "
-        """--stack jobs --name Import --input '{"version": "3"}'"""
-    )
-
-
-def test_deleting_a_pin_leaves_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It asks nobody anything, not even whether the version is still there."""
-    monkeypatch.setattr(model_artifact, "ssm", lambda: pytest.fail("asked"))
-    asked = {**pin("Delete"), "PhysicalResourceId": f"{ARTIFACT}/1"}
-    assert turns(asked)["IsComplete"]
-
-
-@pytest.mark.parametrize("text", ["no json", "{}", manifest(schema=2), manifest(model_arn="")])
-def test_fails_for_a_parameter_that_no_job_wrote(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """Somebody else's parameter is named, not used."""
-    monkeypatch.setattr(model_artifact, "ssm", lambda: Parameters(**{"1": text}))
-    with pytest.raises(Refused, match=f"parameter {ARTIFACT}/1: the manifest of the version"):
-        turns(pin())
-
-
-@pytest.mark.parametrize(
-    ("version", "fine"),
-    [("1", True), ("2026-07-01", True), ("a--b", False), ("-a", False), ("", False), ("x" * 17, False)],
-)
-def test_versions_are_parts_of_names(version: str, *, fine: bool) -> None:
-    """Bedrock's names take no two dashes in a row."""
-    assert bool(version_problem(version)) is not fine
-
-
-def test_a_manifest_keeps_what_it_says() -> None:
-    """Reading gives the document, with what a job added to it."""
-    assert read_manifest(manifest(source="s3://weights/"))["source"] == "s3://weights/"

@@ -9,7 +9,7 @@ import pytest
 from support_bedrock import MODEL, FakeBedrock, bedrock_server
 from support_units import create, finish, properties, request, sample, undeclared
 from tokenmill.local.bedrock import Behaviour, Fault, UnitQuotas
-from tokenmill_runtime import provisioned_throughput, units_market
+from tokenmill_runtime import provisioned_throughput, units_market, waited_resource
 from tokenmill_runtime.custom_resource import Refused
 
 if TYPE_CHECKING:
@@ -225,12 +225,17 @@ def test_a_throttling_storm_delays_and_buys_once(fake: FakeBedrock) -> None:
     assert fake.units == 2
 
 
-def test_a_storm_at_a_replacing_update_changes_nothing(fake: FakeBedrock) -> None:
-    """`on_event` has to look, and says that it could not."""
+def test_a_storm_at_a_replacing_update_changes_nothing(
+    fake: FakeBedrock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`on_event` has to look, tries seven times, and says that it could not."""
     made = create(fake)
-    fake.faults.add(Fault(kind="throttled", times=50))
+    pauses: list[float] = []
+    monkeypatch.setattr(waited_resource.time, "sleep", pauses.append)
+    event = request("Update", properties(ModelUnits="3"), physical_id=made, old=properties())
+    fake.faults.add(Fault(kind="throttled", times=21))
     with pytest.raises(Refused, match="could not begin, and nothing was changed"):
-        provisioned_throughput.on_event(
-            request("Update", properties(ModelUnits="3"), physical_id=made, old=properties()), None
-        )
-    assert fake.units == 2
+        provisioned_throughput.on_event(event, None)
+    assert fake.units == 2 and sum(pauses) == pytest.approx(6.3)
+    fake.faults.add(Fault(kind="throttled", times=18))
+    assert provisioned_throughput.on_event(event, None)["Replaces"] == made

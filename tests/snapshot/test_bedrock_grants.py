@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from support_bedrock_callers import caller_app
 from support_golden import compare
 from tokenmill.security import actions
 
@@ -26,6 +27,8 @@ NAMED = {
     for action in group
 }
 ADDED_BY_CDK = {"xray:PutTelemetryRecords", "xray:PutTraceSegments"}
+# API Gateway's role of an account and region ("Set up CloudWatch API logging").
+API_LOGS = "service-role/AmazonAPIGatewayPushToCloudWatchLogs"
 # Actions that take no resource in a policy ("Actions, resources, and condition keys" of each service).
 WITHOUT_RESOURCE = {
     "bedrock:DeleteModelInvocationLoggingConfiguration",
@@ -56,6 +59,19 @@ def granted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
     command = [sys.executable, str(APP), "everything"]
     done = subprocess.run(command, cwd=out, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    return statements_in(out)
+
+
+@pytest.fixture(scope="module")
+def callers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """Statements that a caller of each construct gets, and a gateway before all of them."""
+    out = tmp_path_factory.mktemp("callers")
+    caller_app(out).synth()
+    return statements_in(out)
+
+
+def statements_in(out: Path) -> dict[str, list[dict[str, Any]]]:
+    """Statements of the identity policies of an assembly, by stack and policy."""
     found: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(out.glob("*.template.json")):
         resources = json.loads(path.read_text(encoding="utf-8"))["Resources"]
@@ -66,12 +82,26 @@ def granted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
                 found[where] = properties["PolicyDocument"]["Statement"]
             for policy in properties.get("Policies", []) if resource["Type"] == "AWS::IAM::Role" else []:
                 found[f"{where}/{policy['PolicyName']}"] = policy["PolicyDocument"]["Statement"]
-            assert not properties.get("ManagedPolicyArns"), f"{where} takes a policy of AWS's own"
+            managed = [str(arn) for arn in properties.get("ManagedPolicyArns", [])]
+            assert all(API_LOGS in arn for arn in managed), f"{where} takes {managed}"
     return found
 
 
 def test_every_action_and_resource_is_listed(granted: dict[str, list[dict[str, Any]]]) -> None:
     """The list is whole: one line for each action on each resource, with its condition."""
+    compare("bedrock_grants.txt", listed(granted))
+
+
+def test_what_callers_get_is_listed(callers: dict[str, list[dict[str, Any]]]) -> None:
+    """Every `grant_*` method, and a gateway's function, by the name of who is granted."""
+    called = {
+        where: each for where, each in callers.items() if "/Calls" in where or "GatewayFunction" in where
+    }
+    compare("bedrock_callers.txt", listed(called))
+
+
+def listed(granted: dict[str, list[dict[str, Any]]]) -> str:
+    """One line for each action on each resource."""
     lines = []
     for where, statements in granted.items():
         lines.append(where)
@@ -83,20 +113,24 @@ def test_every_action_and_resource_is_listed(granted: dict[str, list[dict[str, A
                 for action in _list(statement["Action"])
                 for resource in _list(statement["Resource"])
             )
-    compare("bedrock_grants.txt", "\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
-def test_no_action_is_granted_that_no_purpose_names(granted: dict[str, list[dict[str, Any]]]) -> None:
+@pytest.mark.parametrize("kind", ["granted", "callers"])
+def test_no_action_is_granted_that_no_purpose_names(kind: str, request: pytest.FixtureRequest) -> None:
     """No wildcard over a service, and nothing besides `security/actions.py`."""
+    granted: dict[str, list[dict[str, Any]]] = request.getfixturevalue(kind)
     every = {action for each in granted.values() for item in each for action in _list(item["Action"])}
     assert every - NAMED - ADDED_BY_CDK == set()
     assert {action for action in every if "*" in action} == set()
 
 
+@pytest.mark.parametrize("kind", ["granted", "callers"])
 def test_any_resource_is_granted_only_where_a_policy_takes_none(
-    granted: dict[str, list[dict[str, Any]]],
+    kind: str, request: pytest.FixtureRequest
 ) -> None:
     """`Resource: *` stands with actions that AWS gives no resource type."""
+    granted: dict[str, list[dict[str, Any]]] = request.getfixturevalue(kind)
     loose = {
         (where, action)
         for where, each in granted.items()

@@ -154,8 +154,8 @@ class AsyncFanOut(BatchJob):
             environment={VARIABLE: cdk.Stack.of(self).to_json_string(document)},
             hosting=hosting,
         )
-        endpoint.grant_invoke_async(function.function)
-        endpoint.grant_read_answers(function.function)
+        endpoint.grant_invoke_async(function.role)
+        endpoint.grant_read_answers(function.role)
         endpoint.mailbox.argue(function.role, REQUESTS, ANSWERS, FAILURES)
         self._grant_files(function.role, read_output=True)
         return function

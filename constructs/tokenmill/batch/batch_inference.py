@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_lambda as lambda_
 
 from tokenmill.batch.batch_inference_states import MAP_LABEL, InferenceStates
 from tokenmill.batch.batch_inference_values import (
@@ -20,9 +20,11 @@ from tokenmill.batch.batch_inference_values import (
 from tokenmill.batch.files import BatchFiles
 from tokenmill.batch.job import BatchJob
 from tokenmill.bedrock.foundation_model import named_model, region_of
+from tokenmill.bedrock.homes import check_place, of_hosting
+from tokenmill.core._kinds import instance_or_none
 from tokenmill.core.batch_quotas import batch_quota
-from tokenmill.endpoints.endpoint_checks import check_same_region
-from tokenmill.security import FunctionEntry, RuntimeFunction, actions
+from tokenmill.core.errors import TokenmillError
+from tokenmill.security import FunctionEntry, FunctionHosting, RuntimeFunction, actions
 from tokenmill.security.acknowledge import acknowledge, acknowledge_resources, any_resource
 from tokenmill.security.rules import let_rule_send
 from tokenmill_runtime.batch_inference_job import ENDED, EVENT_TYPE
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from constructs import Construct
 
     from tokenmill.bedrock.model import IBedrockModel
-    from tokenmill.security.hosting import FunctionHosting
 
 FUNCTION_SECONDS = 900
 ENTRY = FunctionEntry(
@@ -46,6 +47,8 @@ ENTRY = FunctionEntry(
 )
 # A part's answers go to the disk once, to be put into order; 50,000 answers of 16,000 tokens are 3 GB.
 DISK_MB = 10_240
+# botocore, bedrock: S3Uri.
+BEDROCK_FOLDER = re.compile(r"[-!_*'().a-z0-9A-Z]+(?:/[-!_*'().a-z0-9A-Z]+)*")
 BEDROCK = "bedrock.amazonaws.com"
 PREFIX_CHARACTERS = 12
 JOBS_REASON = "Bedrock makes up the ids of its jobs, so only their kind can be named."
@@ -92,11 +95,9 @@ class BatchInference(BatchJob):
         prices: Mapping[str, float] | None = None,
         hosting: FunctionHosting | None = None,
     ) -> None:
+        _check(scope, id, files, records, jobs, hosting)
         named = named_model(scope, model)
         check_model(named)
-        check_same_region(
-            cdk.Stack.of(scope).region, {"files.bucket": None if files is None else files.bucket}
-        )
         self.prices = BatchPrices.find(named, region_of(scope), given=prices)
         super().__init__(scope, id)
         self.model, self.files = named, files or BatchFiles()
@@ -171,8 +172,8 @@ class BatchInference(BatchJob):
             hosting=hosting,
         )
         resource = function.function.node.default_child
-        assert isinstance(resource, lambda_.CfnFunction)
-        resource.ephemeral_storage = lambda_.CfnFunction.EphemeralStorageProperty(size=DISK_MB)
+        assert isinstance(resource, cdk.CfnResource)
+        resource.add_property_override("EphemeralStorage.Size", DISK_MB)
         self._grant_files(function.role, read_output=True)
         self.model.grant_invoke(function.role)
         self._allow_jobs(function.role)
@@ -268,3 +269,25 @@ class BatchInference(BatchJob):
         if queue is not None:
             let_rule_send(rule, queue)
         return rule
+
+
+def _check(
+    scope: Construct,
+    id: str,
+    files: BatchFiles | None,
+    records: InferenceRecords | None,
+    jobs: InferenceJobs | None,
+    hosting: FunctionHosting | None,
+) -> None:
+    instance_or_none(BatchFiles, files=files)
+    instance_or_none(InferenceRecords, records=records)
+    instance_or_none(InferenceJobs, jobs=jobs)
+    instance_or_none(FunctionHosting, hosting=hosting)
+    given = BatchFiles() if files is None else files
+    own = {"files.bucket": given.bucket, "files.encryption_key": given.encryption_key}
+    check_place(scope, id, own | of_hosting(hosting))
+    if not BEDROCK_FOLDER.fullmatch(given.output_prefix):
+        raise TokenmillError(
+            f"files.output_prefix is {given.output_prefix!r:.80}; Bedrock's jobs write there, and take "
+            "letters, digits and -!_*'(). between slashes"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,6 @@ from tokenmill.core.errors import TokenmillError
 from tokenmill_runtime.batch_inference_run import FORMS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from tokenmill.bedrock.model import IBedrockModel
 
 # "CreateModelInvocationJob" (Amazon Bedrock API Reference): timeoutDurationInHours.
@@ -120,6 +119,11 @@ def check_model(model: IBedrockModel) -> None:
             "model has provisioned units, and Bedrock runs no batch inference on those; give the foundation "
             "model or an inference profile"
         )
+    if not getattr(model, "in_batch_jobs", True):
+        raise TokenmillError(
+            f"model is a {type(model).__name__}, and Bedrock runs no batch inference on those; give a "
+            "foundation model's id or an InferenceProfile"
+        )
     found = None if cdk.Token.is_unresolved(model.model_id) else NOT_IN_JOBS.search(model.model_id)
     if found is not None:
         raise TokenmillError(
@@ -174,6 +178,8 @@ class BatchPrices:
         Raises:
             TokenmillError: If a given price is not usable.
         """
+        if given is not None and not isinstance(given, Mapping):
+            raise TokenmillError(f"prices is {given!r:.80}; {WAY_OUT}")
         behind = getattr(model, "source", model)
         known = behind.model_id
         if region is None or cdk.Token.is_unresolved(known):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tokenmill.core._checks import plain_folder
+from tokenmill.core._kinds import BUCKET, KEY, resource
 from tokenmill.core.errors import TokenmillError
 from tokenmill.security.bucket import private_bucket
 
@@ -38,6 +39,8 @@ class BatchFiles:
     encryption_key: kms.IKey | None = None
 
     def __post_init__(self) -> None:
+        resource(BUCKET, **{"files.bucket": self.bucket})
+        resource(KEY, **{"files.encryption_key": self.encryption_key})
         for name in ("input_prefix", "output_prefix"):
             value = getattr(self, name)
             # Step Functions, too, matches the input against the folder, where * would stand for anything.

@@ -167,6 +167,23 @@ class BatchJob(Construct):
             **definition["States"],
         }
         document = {**definition, "StartAt": DESCRIPTION_STATE, "States": states}
+        role = self._machine_role(statements)
+        machine = sfn.StateMachine(
+            self,
+            "StateMachine",
+            definition_body=sfn.DefinitionBody.from_string(cdk.Stack.of(self).to_json_string(document)),
+            logs=sfn.LogOptions(
+                destination=log_group(self, "Logs", hosting or FunctionHosting()),
+                level=sfn.LogLevel.ALL,
+                include_execution_data=True,
+            ),
+            role=role,
+            tracing_enabled=True,
+        )
+        tag_job(machine, kind=kind, name=self.node.id)
+        return machine
+
+    def _machine_role(self, statements: Sequence[iam.PolicyStatement]) -> iam.Role:
         role = iam.Role(
             self,
             "MachineRole",
@@ -182,20 +199,7 @@ class BatchJob(Construct):
                 "and neither does sagemaker:ListTags as Step Functions asks for it.",
             },
         )
-        machine = sfn.StateMachine(
-            self,
-            "StateMachine",
-            definition_body=sfn.DefinitionBody.from_string(cdk.Stack.of(self).to_json_string(document)),
-            logs=sfn.LogOptions(
-                destination=log_group(self, "Logs", hosting or FunctionHosting()),
-                level=sfn.LogLevel.ALL,
-                include_execution_data=True,
-            ),
-            role=role,
-            tracing_enabled=True,
-        )
-        tag_job(machine, kind=kind, name=self.node.id)
-        return machine
+        return role
 
 
 def input_check(files: BatchFiles, *, following: str) -> States:

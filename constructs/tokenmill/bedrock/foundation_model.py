@@ -17,6 +17,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from tokenmill.bedrock.homes import account_of
 from tokenmill.bedrock.homes import region_of as region_of
 from tokenmill.bedrock.model import IBedrockModel
 from tokenmill.core._checks import known, text
@@ -25,6 +26,8 @@ from tokenmill.core.bedrock_prices import plain_id
 from tokenmill.core.bedrock_profiles import GLOBAL, ProfileRoute, check_known, profile_route, split_profile
 from tokenmill.core.errors import TokenmillError
 from tokenmill.security import actions
+from tokenmill.security.place import ACCOUNT_ID, PARTITION
+from tokenmill.security.place import REGION as OWN_REGION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,8 +73,8 @@ class NamedModel:
         self.model_id = plain_id(model_id)
         if not MODEL_ID.fullmatch(self.model_id):
             raise TokenmillError(
-                f"model is {model_id!r:.80}; it must be an id such as amazon.nova-lite-v1:0, a profile's such "
-                "as us.amazon.nova-lite-v1:0, or the ARN of either"
+                f"model is {model_id!r:.80}; it must be an id such as amazon.nova-lite-v1:0, a profile's "
+                "such as us.amazon.nova-lite-v1:0, or the ARN of either"
             )
         _check_arn_home(model_id, region)
         if not allow_unlisted:
@@ -109,7 +112,7 @@ class NamedModel:
         if self.route is None:
             return foundation_arn(self.model_id)
         return (
-            f"arn:{cdk.Aws.PARTITION}:bedrock:{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}:inference-profile/"
+            f"arn:{PARTITION}:bedrock:{OWN_REGION}:{ACCOUNT_ID}:inference-profile/"
             f"{self.model_id}"
         )
 
@@ -121,7 +124,7 @@ class NamedModel:
         """
         if self.route is None:
             return _allow(grantee, [self.arn])
-        own = {"StringEquals": {"aws:RequestedRegion": cdk.Aws.REGION}} if self._global else None
+        own = {"StringEquals": {"aws:RequestedRegion": OWN_REGION}} if self._global else None
         return _allow(grantee, [self.arn], own).combine(self.grant_behind(grantee, self.arn))
 
     def grant_behind(self, grantee: iam.IGrantable, profile_arn: str) -> iam.Grant:
@@ -138,9 +141,9 @@ class NamedModel:
         if not self._global:
             arns = [foundation_arn(self.foundation_model, region) for region in self.route.regions]
             return _allow(grantee, arns, {"StringEquals": through})
-        anywhere = f"arn:{cdk.Aws.PARTITION}:bedrock:::foundation-model/{self.foundation_model}"
+        anywhere = f"arn:{PARTITION}:bedrock:::foundation-model/{self.foundation_model}"
         regional = _allow(
-            grantee, [here], {"StringEquals": {"aws:RequestedRegion": cdk.Aws.REGION, **through}}
+            grantee, [here], {"StringEquals": {"aws:RequestedRegion": OWN_REGION, **through}}
         )
         return regional.combine(
             _allow(grantee, [anywhere], {"StringEquals": {"aws:RequestedRegion": "unspecified", **through}})
@@ -151,14 +154,14 @@ class NamedModel:
         return self.route is not None and self.route.geography == GLOBAL
 
 
-def foundation_arn(model_id: str, region: str = cdk.Aws.REGION) -> str:
+def foundation_arn(model_id: str, region: str = OWN_REGION) -> str:
     """Return the ARN of a foundation model in one region.
 
     Args:
         model_id: The model's id, without a geography.
         region: AWS region; the stack's own otherwise.
     """
-    return f"arn:{cdk.Aws.PARTITION}:bedrock:{region}::foundation-model/{model_id}"
+    return f"arn:{PARTITION}:bedrock:{region}::foundation-model/{model_id}"
 
 
 def _allow(
@@ -214,7 +217,14 @@ def check_model_home(scope: IConstruct, model: IBedrockModel, *, name: str = "mo
         if model.route is not None:
             profile_route(model.model_id, here, regions=model.route.regions)
         return
-    home = region_of(model) if isinstance(model, Construct) else None
+    if not isinstance(model, Construct):
+        return
+    home, account = region_of(model), account_of(model)
+    if account not in (None, account_of(scope)) and account_of(scope) is not None:
+        raise TokenmillError(
+            f"{name} {_path(model)} is of account {account}, and the stack that calls it of "
+            f"{account_of(scope)}; make one in the stack's own account"
+        )
     if home is not None and home != here:
         raise TokenmillError(
             f"{name} {_path(model)} is in {home}, and the stack that calls it in {here}; a model is called "

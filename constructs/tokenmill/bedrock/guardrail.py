@@ -13,7 +13,7 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from tokenmill.bedrock.guardrail_values import GuardrailPolicies
-from tokenmill.bedrock.homes import check_home
+from tokenmill.bedrock.homes import check_place
 from tokenmill.core._kinds import KEY, choice, instance, resource, texts
 from tokenmill.core.errors import TokenmillError
 from tokenmill.security import actions
@@ -130,7 +130,7 @@ class Guardrail(Construct):
         instance(GuardrailPolicies, policies=policies)
         _check_kept(policies.digest, kept_versions)
         resource(KEY, encryption_key=encryption_key)
-        check_home(scope, {"encryption_key": encryption_key})
+        check_place(scope, id, {"encryption_key": encryption_key})
         super().__init__(scope, id)
         self.policies = policies
         self.encryption_key = encryption_key

@@ -1,17 +1,22 @@
-"""Where a stack is, and whether Amazon Bedrock finds there what a construct is given."""
+"""Where a construct is to stand, and whether Amazon Bedrock finds there what the construct is given."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
+from constructs import Construct
 
+from tokenmill.core._checks import text
 from tokenmill.core.errors import TokenmillError
+from tokenmill.security.place import known, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from constructs import IConstruct
+
+    from tokenmill.security.hosting import FunctionHosting
 
 WITHOUT_BEDROCK = "cn-"
 
@@ -22,8 +27,37 @@ def region_of(scope: IConstruct) -> str | None:
     Args:
         scope: A construct of the stack.
     """
-    region = cdk.Stack.of(scope).region
-    return None if cdk.Token.is_unresolved(region) else region
+    return known(place_of(scope).region)
+
+
+def account_of(scope: IConstruct) -> str | None:
+    """Return the stack's account, or None where only the deployment knows it.
+
+    Args:
+        scope: A construct of the stack.
+    """
+    return known(place_of(scope).account)
+
+
+def check_place(scope: object, id: object, resources: Mapping[str, cdk.IResource | None]) -> None:
+    """Refuse a place in which nothing can be made, and resources that are elsewhere.
+
+    Args:
+        scope: The parent construct.
+        id: The construct's id.
+        resources: Resources by what they are called in the sentence.
+
+    Raises:
+        TokenmillError: If the parent is in no stack, the id is none or taken, or as `check_home`.
+    """
+    if not isinstance(scope, Construct):
+        raise TokenmillError(f"scope is {scope!r:.80}; give a stack or a construct in one")
+    text("id", id)
+    if isinstance(scope, cdk.App | cdk.Stage):
+        raise TokenmillError(f"scope is {scope.node.path or 'the app'!r}; give a stack or a construct in one")
+    if scope.node.try_find_child(str(id)) is not None:
+        raise TokenmillError(f"{scope.node.path} has a construct called {id!r} already; give each its own id")
+    check_home(scope, resources)
 
 
 def check_home(scope: IConstruct, resources: Mapping[str, cdk.IResource | None]) -> None:
@@ -45,6 +79,21 @@ def check_home(scope: IConstruct, resources: Mapping[str, cdk.IResource | None])
         home = here if found is None else found.env.region
         if home != here and not cdk.Token.is_unresolved(home):
             raise TokenmillError(
-                f"{name} is in {home}, and the stack in {here}, whose Amazon Bedrock uses what is in its own "
-                f"region; give one in {here}"
+                f"{name} is in {home}, and the stack in {here}, which uses what is in its own region; give "
+                f"one in {here}"
             )
+
+
+def of_hosting(hosting: FunctionHosting | None) -> dict[str, cdk.IResource | None]:
+    """Return the resources of a hosting by what they are called in a sentence.
+
+    Args:
+        hosting: Network, keys and logs of functions.
+    """
+    if hosting is None:
+        return {}
+    return {
+        "hosting.encryption_key": hosting.encryption_key,
+        "hosting.vpc": hosting.vpc,
+        "hosting.dead_letter_queue": hosting.dead_letter_queue,
+    }

@@ -18,7 +18,7 @@ from tokenmill.bedrock.foundation_model import (
     region_of,
     tell_of_regions,
 )
-from tokenmill.bedrock.homes import check_home
+from tokenmill.bedrock.homes import check_place
 from tokenmill.core._checks import known, text
 from tokenmill.core._kinds import text_map
 from tokenmill.core.bedrock_profiles import GLOBAL, WITHOUT_APPLICATION_PROFILES, split_profile
@@ -72,6 +72,7 @@ class InferenceProfile(Construct):
         description: str | None = None,
         allow_unlisted: bool = False,
     ) -> None:
+        check_place(scope, id, {})
         region = region_of(scope)
         if region in WITHOUT_APPLICATION_PROFILES:
             raise TokenmillError(
@@ -83,7 +84,6 @@ class InferenceProfile(Construct):
             if isinstance(model, NamedModel)
             else NamedModel(model, region=region, allow_unlisted=allow_unlisted)
         )
-        check_home(scope, {})
         check_model_home(scope, named)
         tags = _check_tags(tags)
         _check_description(description)
@@ -245,7 +245,7 @@ def _check_tags(given: Mapping[str, str] | None) -> dict[str, str]:
                     "digits, blanks and _ . : / = + @ -"
                 )
         if key.lower().startswith("aws:"):
-            raise TokenmillError(f"tag key is {key!r}; it must not begin with aws:")
+            raise TokenmillError(f"tag key is {key!r}; it must not be empty or begin with aws:")
     return tags
 
 
@@ -253,11 +253,8 @@ def _check_description(description: str | None) -> None:
     if description is None:
         return
     known("description", description)
-    if (
-        not isinstance(description, str)
-        or len(description) > LONGEST_DESCRIPTION
-        or not DESCRIPTION.fullmatch(description)
-    ):
+    fits = isinstance(description, str) and len(description) <= LONGEST_DESCRIPTION
+    if not fits or not DESCRIPTION.fullmatch(description):
         raise TokenmillError(
             f"description is {description!r:.80}; it must have 1 to {LONGEST_DESCRIPTION} characters: "
             "letters, digits, : and ., with single blanks, _ or - between them"

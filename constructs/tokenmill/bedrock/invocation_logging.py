@@ -14,13 +14,16 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from tokenmill.bedrock.homes import check_place
 from tokenmill.bedrock.resources import BedrockResources
-from tokenmill.core._checks import as_whole_or_none, plain_folder
+from tokenmill.core._checks import as_whole, as_whole_or_none, plain_folder
+from tokenmill.core._kinds import BUCKET, KEY, LOG_GROUP, flags, instance, instance_or_none, resource, texts
 from tokenmill.core.errors import TokenmillError
 from tokenmill.security import actions
 from tokenmill.security.acknowledge import acknowledge, any_resource
 from tokenmill.security.bucket import private_bucket
 from tokenmill.security.hosting import RETENTION_NAMES
+from tokenmill.security.place import ACCOUNT_ID, PARTITION, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +37,8 @@ PARAMETER = "/tokenmill/bedrock/invocation-logging"
 STREAM = "aws/bedrock/modelinvocations"
 FOLDER = "BedrockModelInvocationLogs"
 SERVICE = "bedrock.amazonaws.com"
+# A century; S3 takes no more than a 32-bit number of days.
+MOST_DAYS = 36_500
 KINDS = ("text", "image", "embedding", "video", "audio")
 
 
@@ -58,14 +63,19 @@ class LogBucket:
     encryption_key: kms.IKey | None = None
 
     def __post_init__(self) -> None:
+        resource(BUCKET, bucket=self.bucket)
+        resource(KEY, encryption_key=self.encryption_key)
         as_whole_or_none(self, "expire_days")
-        if self.prefix and not plain_folder(self.prefix):
+        if self.prefix != "" and not plain_folder(self.prefix):
             raise TokenmillError(
                 f"prefix is {self.prefix!r}; it must be a folder without a slash at either end, two slashes "
                 "in a row, or any of * ? $"
             )
-        if self.expire_days is not None and self.expire_days < 1:
-            raise TokenmillError(f"expire_days is {self.expire_days}; it must be 1 or more, or None to keep")
+        if self.expire_days is not None and not 1 <= self.expire_days <= MOST_DAYS:
+            raise TokenmillError(
+                f"expire_days is {self.expire_days}; it must be 1 or more and at most "
+                f"{MOST_DAYS:,}, or None to keep"
+            )
         if self.bucket is not None and self.encryption_key is not None:
             raise TokenmillError(
                 "encryption_key is given with your own bucket, which has a key of its own or none; leave it "
@@ -95,6 +105,10 @@ class LogStream:
     large_data: LogBucket | None = None
 
     def __post_init__(self) -> None:
+        resource(LOG_GROUP, log_group=self.log_group)
+        resource(KEY, encryption_key=self.encryption_key)
+        instance_or_none(LogBucket, large_data=self.large_data)
+        as_whole(self, "retention_days")
         if self.retention_days not in RETENTION_NAMES:
             allowed = ", ".join(str(days) for days in RETENTION_NAMES)
             raise TokenmillError(f"retention_days is {self.retention_days!r}; allowed are {allowed}")
@@ -142,7 +156,12 @@ class InvocationLogging(Construct):
                 "neither stream nor bucket is given; give stream=LogStream() to query the logs, "
                 "bucket=LogBucket() to keep them, or both"
             )
+        instance_or_none(LogStream, stream=stream)
+        instance_or_none(LogBucket, bucket=bucket)
+        flags(replace_existing=replace_existing)
+        instance(cdk.RemovalPolicy, removal_policy=removal_policy)
         _check_data(data)
+        check_place(scope, id, _given(stream, bucket))
         super().__init__(scope, id)
         self._removal_policy = removal_policy
         self._waits_for: list[IDependable] = []
@@ -216,7 +235,7 @@ class InvocationLogging(Construct):
             expire_days=place.expire_days,
             removal_policy=self._removal_policy,
         )
-        folder = "/".join(part for part in (place.prefix, "AWSLogs", cdk.Aws.ACCOUNT_ID, FOLDER) if part)
+        folder = "/".join(part for part in (place.prefix, "AWSLogs", ACCOUNT_ID, FOLDER) if part)
         added = bucket.add_to_resource_policy(
             iam.PolicyStatement(
                 sid=f"InvocationLogs{id}",
@@ -253,7 +272,7 @@ class InvocationLogging(Construct):
         passed = [] if self.role is None else [self.role.role_arn]
         if replace_existing:
             # The role of the setting that is put back in the end is not ours.
-            passed = [f"arn:{cdk.Aws.PARTITION}:iam::{cdk.Aws.ACCOUNT_ID}:role/*"]
+            passed = [f"arn:{PARTITION}:iam::{ACCOUNT_ID}:role/*"]
         statements = [
             iam.PolicyStatement(actions=list(actions.INVOCATION_LOGGING), resources=["*"]),
             iam.PolicyStatement(actions=list(actions.INVOCATION_LOGGING_OWNER), resources=[parameter]),
@@ -279,16 +298,27 @@ class InvocationLogging(Construct):
         acknowledge(role, reasons)
 
 
+def _given(stream: LogStream | None, bucket: LogBucket | None) -> dict[str, cdk.IResource | None]:
+    """Return what the logs are given, by what it is called in a complaint."""
+    found: dict[str, cdk.IResource | None] = {}
+    places = {"bucket": bucket, "stream.large_data": None if stream is None else stream.large_data}
+    for name, place in places.items():
+        if place is not None:
+            found[f"{name}.bucket"], found[f"{name}.encryption_key"] = place.bucket, place.encryption_key
+    if stream is not None:
+        found["stream.log_group"], found["stream.encryption_key"] = stream.log_group, stream.encryption_key
+    return found
+
+
 def _check_data(data: Sequence[str]) -> None:
-    unknown = sorted({*data} - {*KINDS})
-    if unknown or not data or isinstance(data, str):
+    if not data or {*texts("data", data)} - {*KINDS}:
         raise TokenmillError(f"data is {data!r}; give one or more of {', '.join(KINDS)}")
 
 
 def _of_this_account() -> dict[str, dict[str, str]]:
     """Return the conditions that AWS's pages have for role, bucket and key alike."""
-    source = f"arn:{cdk.Aws.PARTITION}:bedrock:{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}:*"
+    source = f"arn:{PARTITION}:bedrock:{REGION}:{ACCOUNT_ID}:*"
     return {
-        "StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID},
+        "StringEquals": {"aws:SourceAccount": ACCOUNT_ID},
         "ArnLike": {"aws:SourceArn": source},
     }

@@ -17,6 +17,7 @@ from tokenmill.bedrock.foundation_model import (
     region_of,
     tell_of_regions,
 )
+from tokenmill.bedrock.homes import check_place
 from tokenmill.core._checks import known
 from tokenmill.core._kinds import flags, members
 from tokenmill.core.bedrock_profiles import (
@@ -63,6 +64,9 @@ class PromptRouter(Construct):
             is none of them, or the difference is out of its range.
     """
 
+    in_batch_jobs = False
+    """Bedrock runs no batch inference on a router."""
+
     def __init__(
         self,
         scope: Construct,
@@ -73,6 +77,7 @@ class PromptRouter(Construct):
         quality_difference: float,
         allow_unlisted: bool = False,
     ) -> None:
+        check_place(scope, id, {})
         region = region_of(scope)
         _check_region(region)
         flags(allow_unlisted=allow_unlisted)

@@ -22,7 +22,7 @@ LONGEST_TEXT = 200_000
 MOST_ANSWER_TOKENS = 512_000
 MOST_STOPS = 4
 MOST_VARIANTS = 3
-# "PutMetricAlarm" (Amazon CloudWatch API Reference): evaluation periods below an hour look back a day at most.
+# "PutMetricAlarm" (Amazon CloudWatch API Reference): periods below an hour look back a day at most.
 MOST_QUARTERS = 96
 
 
@@ -223,7 +223,10 @@ class CacheAlarm:
 
 
 def _blocks(name: str, given: object) -> tuple[Block, ...]:
-    if isinstance(given, str | CountedText | CachePoint):
+    if isinstance(given, str):
+        text(name, given)
+        return (given,)
+    if isinstance(given, CountedText | CachePoint):
         return (given,)
     if not isinstance(given, tuple | list):
         raise TokenmillError(f"{name} is {given!r:.60}; give a text or a tuple of texts and CACHE_POINT")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ from tokenmill.bedrock.unit_schedule import (
     SCALE,
     WATCH,
     UnitHours,
+    check_apart,
     check_hours,
     hours_text,
     unit_hours,
@@ -111,15 +113,17 @@ class ProvisionedThroughput(UnitMetrics):
         alarms: UnitAlarms | None = None,
         hourly_usd: float | None = None,
     ) -> None:
-        region = cdk.Stack.of(scope).region
         self._declared = declare(
-            None if cdk.Token.is_unresolved(region) else region,
+            scope,
+            id,
             model=model,
             units=units,
             commitment=commitment,
             replacement=replacement,
             fallback=fallback,
             hourly_usd=hourly_usd,
+            protected=protected,
+            alarms=alarms,
         )
         super().__init__(scope, id)
         self._hours: list[UnitHours] = []
@@ -213,12 +217,13 @@ class ProvisionedThroughput(UnitMetrics):
             What opens and what closes the hours.
 
         Raises:
-            TokenmillError: If the id is taken, the number cannot be, the resource's own units cannot be given
+            TokenmillError: If the id is taken, the number cannot be, hours of own units overlap, the resource's own units cannot be given
                 up every evening, or a day would cost more than the spend guard of `scale_on_tokens`.
         """
         check_hours(id, hours, self._hours)
         counted = self._declared.units if units is None else whole_units(units)
-        made = UnitHours(id=id, hours=hours, units=counted)
+        made = UnitHours(id=id, hours=hours, units=counted, own=units is None)
+        check_apart(made, self._hours)
         if self._scaling is not None and units is not None:
             self._guard(self._scaling, [*self._hours, made])
         if units is None:
@@ -316,7 +321,7 @@ class ProvisionedThroughput(UnitMetrics):
         for task in self._tasks:
             task.schedule.add_property_override("Target.Input", self._input(task.event))
 
-    @property
+    @functools.cached_property
     def _own(self) -> cdk.CfnResource:
         found = self.resource.node.default_child
         assert isinstance(found, cdk.CfnResource)

@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, Any
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_scheduler as scheduler
-from aws_cdk import aws_stepfunctions as stepfunctions
 from constructs import Construct
 
+from tokenmill.bedrock.homes import check_place, of_hosting
+from tokenmill.core._kinds import instance_or_none
 from tokenmill.core.errors import TokenmillError
 from tokenmill.security import FunctionEntry, FunctionHosting, RuntimeFunction, actions
 from tokenmill.security.acknowledge import acknowledge, any_resource
 from tokenmill.security.custom_resource import custom_resource
+from tokenmill.security.state_machine import logged_state_machine
 from tokenmill_runtime.functions import BEDROCK_RESOURCES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from aws_cdk import aws_stepfunctions as stepfunctions
 
 ID = "TokenmillBedrock"
 WAIT_SECONDS = 15
@@ -81,9 +85,11 @@ class BedrockResources(Construct):
         Raises:
             TokenmillError: If the hosting is said when the function is there.
         """
-        stack = cdk.Stack.of(scope)
+        stack = _stack_of(scope)
         found = stack.node.try_find_child(ID)
         if not isinstance(found, BedrockResources):
+            instance_or_none(FunctionHosting, hosting=hosting)
+            check_place(stack, ID, of_hosting(hosting))
             return cls(stack, ID, hosting=hosting)
         if hosting is not None:
             raise TokenmillError(
@@ -184,7 +190,6 @@ class BedrockResources(Construct):
         return self._scheduler_role
 
     def _waiter(self) -> stepfunctions.CfnStateMachine:
-        machine = stepfunctions.CfnStateMachine
         watched = _policy(
             self,
             "WaiterWatched",
@@ -194,24 +199,14 @@ class BedrockResources(Construct):
         )
         reason = "CloudWatch Logs' delivery actions and X-Ray's take no resource in a policy."
         acknowledge(watched, {any_resource(): reason})
-        made = machine(
+        made = logged_state_machine(
             self,
             "Waiter",
+            definition=json.dumps(waiter_definition(cdk.Aws.PARTITION)),
             role_arn=self.waiter_role.attr_arn,
-            definition_string=json.dumps(waiter_definition(cdk.Aws.PARTITION)),
-            logging_configuration=machine.LoggingConfigurationProperty(
-                level="ALL",
-                # The input has the address that the answer is put to, which is as good as a password.
-                include_execution_data=False,
-                destinations=[
-                    machine.LogDestinationProperty(
-                        cloud_watch_logs_log_group=machine.CloudWatchLogsLogGroupProperty(
-                            log_group_arn=self.handler.log_group.log_group_arn
-                        )
-                    )
-                ],
-            ),
-            tracing_configuration=machine.TracingConfigurationProperty(enabled=True),
+            log_group_arn=self.handler.log_group.log_group_arn,
+            # The input has the address that the answer is put to, which is as good as a password.
+            log_data=False,
         )
         # Step Functions tries the rights on the log group when it makes a state machine.
         made.node.add_dependency(watched)
@@ -221,6 +216,12 @@ class BedrockResources(Construct):
         """Let a role call the function, in a policy aside: the waiter's role stands before the function."""
         function = self.handler.function.function_arn
         _policy(self, id, role, actions=actions.CALL_FUNCTION, resource=function)
+
+
+def _stack_of(scope: Construct) -> cdk.Stack:
+    if not isinstance(scope, Construct) or isinstance(scope, cdk.App | cdk.Stage):
+        raise TokenmillError(f"scope is {scope!r:.80}; give a stack or a construct in one")
+    return cdk.Stack.of(scope)
 
 
 def _role(

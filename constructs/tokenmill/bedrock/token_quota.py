@@ -10,7 +10,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
 from tokenmill.bedrock.foundation_model import bedrock_metric, named_model
-from tokenmill.bedrock.homes import check_home
+from tokenmill.bedrock.homes import check_place
 from tokenmill.core._checks import known, numeric, positive, text
 from tokenmill.core._kinds import TOPIC, instance_or_none, resource
 from tokenmill.core.errors import TokenmillError
@@ -93,6 +93,8 @@ class TokenQuota(Construct):
         load: QuotaLoad | None = None,
         alarms: QuotaAlarms | None = None,
     ) -> None:
+        instance_or_none(QuotaAlarms, alarms=alarms)
+        check_place(scope, id, {"the topic of alarms": None if alarms is None else alarms.topic})
         _check_quota(tokens_per_minute)
         if not isinstance(models, list | tuple):
             raise TokenmillError(f"models is {models!r:.80}; give a list of 1 to {MOST_MODELS} models")
@@ -103,8 +105,6 @@ class TokenQuota(Construct):
         named = [named_model(scope, model).metric_dimension for model in models]
         _check_target(target)
         instance_or_none(QuotaLoad, load=load)
-        instance_or_none(QuotaAlarms, alarms=alarms)
-        check_home(scope, {"the topic of alarms": None if alarms is None else alarms.topic})
         super().__init__(scope, id)
         self.tokens_per_minute = tokens_per_minute
         self._named = named

@@ -57,8 +57,10 @@ class UnitAlarmSet(Construct):
             "UnitsMissing",
             metric_contract.UNITS_MISSING,
             "Units that should be there could not be had; callers use the fallback",
+            # Said when hours begin and then every hour: it stands until a look finds the units there, even if
+            # that is in the minute in which they were missed.
+            statistic="Minimum",
             threshold=(">", 0),
-            # Said when hours begin and then every hour; it stands until a look finds the units there.
             without_data="ignore",
         )
         self.expiry = self._unit_alarm(

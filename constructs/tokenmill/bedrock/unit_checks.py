@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,15 @@ import aws_cdk as cdk
 import jsii
 from constructs import IValidation
 
-from tokenmill.bedrock.model import IBedrockModel
-from tokenmill.bedrock.unit_values import Commitment, Replacement, checked_usd
-from tokenmill.core._checks import text, whole
+from tokenmill.bedrock.foundation_model import check_model_home
+from tokenmill.bedrock.homes import account_of, check_place, region_of
+from tokenmill.bedrock.options import check_fallback
+from tokenmill.bedrock.unit_values import MOST_UNITS, Commitment, Replacement, UnitAlarms, checked_usd
+from tokenmill.core._checks import whole
+from tokenmill.core._kinds import flags, instance_or_none
 from tokenmill.core.bedrock_prices import bedrock_prices, nearest_ids, profile_of
 from tokenmill.core.errors import TokenmillError
-from tokenmill.core.model_units import UnitModel, UnlistedModel, unit_model, unit_offers, unit_price
+from tokenmill.core.model_units import ARN, UnitModel, UnlistedModel, unit_model, unit_offers, unit_price
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +26,14 @@ if TYPE_CHECKING:
 
     from constructs import Construct
 
-# Far beyond what users report of quotas; a slip of a digit costs thousands of dollars an hour.
-MOST_UNITS = 100
+    from tokenmill.bedrock.model import IBedrockModel
+
+
+# "Converse" (Amazon Bedrock API Reference), modelId: what is called by an ARN and paid for by the token.
+MODEL_ARN = re.compile(
+    r"arn:aws[a-z-]*:bedrock:([a-z0-9-]+):(?:\d{12})?:"
+    r"(?:foundation-model|imported-model|custom-model-deployment|application-inference-profile)/[^\s*?]+"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +62,8 @@ class Declared:
 
 
 def declare(
-    region: str | None,
+    scope: Construct,
+    id: str,
     *,
     model: str | UnlistedModel,
     units: int,
@@ -60,32 +71,42 @@ def declare(
     replacement: Replacement,
     fallback: IBedrockModel | str | None,
     hourly_usd: float | None,
+    protected: bool,
+    alarms: UnitAlarms | None,
 ) -> Declared:
     """Check what a user asks for.
 
     Args:
-        region: The stack's region; None where only the deployment knows it.
+        scope: The parent construct.
+        id: The units' id.
         model: What is bought; a text with a token is taken for a custom model's ARN.
         units: How many.
         commitment: What is to be bought once the stack is healthy.
         replacement: What happens when model or number change.
         fallback: What callers use while units are missing.
         hourly_usd: US dollars a unit and hour, in place of the table's.
+        protected: Whether the units stay when the resource goes.
+        alarms: Whom the alarms tell.
 
     Raises:
         TokenmillError: If any of it cannot be.
     """
     _choice("commitment", commitment, Commitment, "units without commitment can be given up at any time")
     _choice("replacement", replacement, Replacement, "REFUSE is the default")
+    flags(protected=protected)
+    instance_or_none(UnitAlarms, alarms=alarms)
+    check_place(scope, id, {"the topic of alarms": None if alarms is None else alarms.topic})
+    region = region_of(scope)
     counted = whole_units(units)
     found = _model(model, region)
+    _check_account(scope, found)
     offer = None if found.custom or found.base is None else unit_offers().get(found.base)
     if offer is not None and offer.without_commitment is False:
         raise TokenmillError(
             f"units of {found.base} are sold with a commitment only, and a deployment never buys one; serve "
             "the model on demand, or customize it: units of a custom model need no commitment"
         )
-    _check_fallback(fallback)
+    _check_fallback(scope, fallback)
     given = checked_usd("hourly_usd", hourly_usd)
     price = given if given is not None else _price(found, region, Commitment.NONE)
     return Declared(
@@ -156,12 +177,27 @@ def _choice(name: str, found: object, kind: type[StrEnum], hint: str) -> None:
 def _model(model: str | UnlistedModel, region: str | None) -> UnitModel:
     if isinstance(model, UnlistedModel):
         name = model.model
+        home = name.split(":")[3] if name.startswith("arn:") else region
+        if region is not None and home != region:
+            raise TokenmillError(
+                f"model {name!r:.120} is in {home}, but the stack in {region}; units serve a model of their "
+                "own region, so copy the model or deploy the stack there"
+            )
         return UnitModel(
             model=name, base=None if name.startswith("arn:") else name, custom="custom-model/" in name
         )
     if isinstance(model, str) and cdk.Token.is_unresolved(model):
         return UnitModel(model=model, base=None, custom=True)
     return unit_model(model, region)
+
+
+def _check_account(scope: Construct, model: UnitModel) -> None:
+    named, own = ARN.fullmatch(model.model), account_of(scope)
+    if named is not None and own is not None and named["account"] not in ("", own):
+        raise TokenmillError(
+            f"model {model.model!r:.120} is of account {named['account']}, and the stack of {own}; units are "
+            "bought of the account's own models, so share and copy the model first"
+        )
 
 
 def _price(model: UnitModel, region: str | None, commitment: Commitment) -> float | None:
@@ -171,22 +207,41 @@ def _price(model: UnitModel, region: str | None, commitment: Commitment) -> floa
     return None if found is None else found.usd_per_hour
 
 
-def _check_fallback(fallback: object) -> None:
-    if fallback is None or isinstance(fallback, IBedrockModel):
+def _check_fallback(scope: Construct, fallback: IBedrockModel | str | None) -> None:
+    check_fallback(fallback)
+    if fallback is None:
         return
-    text("fallback", fallback)
-    name = str(fallback)
+    if not isinstance(fallback, str):
+        check_model_home(scope, fallback, name="fallback")
+        return
+    name = fallback
     if profile_of(name):
         raise TokenmillError(
             f"fallback {name!r} is a cross-Region profile, whose callers need rights in every region behind "
             f"it; give InferenceProfile.cross_region({name!r}) or InferenceProfile.global_({name!r})"
         )
-    if name not in bedrock_prices() and not name.startswith("arn:"):
+    if name.startswith("arn:"):
+        _check_arn(name, region_of(scope))
+    elif name not in bedrock_prices():
         near = nearest_ids(name)
         hint = f"; nearest: {', '.join(near)}" if near else ""
         raise TokenmillError(
             f"fallback {name!r:.120} is no on-demand model that is known{hint}; give such an id, or an "
             "InferenceProfile"
+        )
+
+
+def _check_arn(name: str, region: str | None) -> None:
+    found = MODEL_ARN.fullmatch(name)
+    if found is None:
+        raise TokenmillError(
+            f"fallback {name!r:.120} is no ARN of a model; give an on-demand model's id or an "
+            "InferenceProfile"
+        )
+    if region is not None and found[1] != region:
+        raise TokenmillError(
+            f"fallback {name!r:.120} is in {found[1]}, and the stack in {region}; a model is called in its "
+            "own region, so give one of there, or a cross-Region InferenceProfile"
         )
 
 

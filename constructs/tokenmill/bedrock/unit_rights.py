@@ -9,6 +9,7 @@ from aws_cdk import aws_iam as iam
 
 from tokenmill.bedrock.resources import LEDGER_PREFIX
 from tokenmill.security import actions
+from tokenmill.security.place import ACCOUNT_ID, PARTITION, REGION, STACK_ID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,7 @@ def arn(service: str, resource: str) -> str:
         service: The service's namespace.
         resource: Type and name.
     """
-    return f"arn:{cdk.Aws.PARTITION}:{service}:{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}:{resource}"
+    return f"arn:{PARTITION}:{service}:{REGION}:{ACCOUNT_ID}:{resource}"
 
 
 def model_arn(model: UnitModel | str) -> str:
@@ -38,7 +39,7 @@ def model_arn(model: UnitModel | str) -> str:
     name = model if isinstance(model, str) else model.model
     if name.startswith("arn:") or cdk.Token.is_unresolved(name):
         return name
-    return f"arn:{cdk.Aws.PARTITION}:bedrock:{cdk.Aws.REGION}::foundation-model/{name}"
+    return f"arn:{PARTITION}:bedrock:{REGION}::foundation-model/{name}"
 
 
 def bought() -> str:
@@ -67,7 +68,7 @@ def unit_statements(model: UnitModel, *, handle: str) -> list[iam.PolicyStatemen
         _allow(actions.UNITS_LEDGER_LIST, [arn("ssm", f"parameter{LEDGER_PREFIX}"), parameters[1]]),
         _allow(actions.UNITS_ALARM, [arn("cloudwatch", f"alarm:{ALARM_PREFIX}*")]),
         _allow(actions.UNITS_USE_READ, ["*"]),
-        _allow(actions.UNITS_STACK_READ, [cdk.Aws.STACK_ID]),
+        _allow(actions.UNITS_STACK_READ, [STACK_ID]),
     ]
 
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tokenmill.bedrock.unit_schedule import unit_hours
-from tokenmill.bedrock.unit_values import checked_usd
+from tokenmill.bedrock.unit_values import MOST_UNITS, UnitCapacity, checked_usd
 from tokenmill.core._checks import as_whole
+from tokenmill.core._kinds import instance
 from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tokenmill.bedrock.unit_schedule import UnitHours
-    from tokenmill.bedrock.unit_values import UnitCapacity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,7 @@ class UnitScaling:
     daily_usd: float
 
     def __post_init__(self) -> None:
+        instance(UnitCapacity, capacity=self.capacity)
         as_whole(self, "floor", "ceiling")
         if self.floor < 1:
             raise TokenmillError(f"floor is {self.floor}; it must be 1 or more")
@@ -44,6 +45,8 @@ class UnitScaling:
             raise TokenmillError(
                 f"ceiling is {self.ceiling}, which is below floor {self.floor}; give a higher one"
             )
+        if self.ceiling > MOST_UNITS:
+            raise TokenmillError(f"ceiling is {self.ceiling}; model units are from 1 to {MOST_UNITS}")
         if checked_usd("daily_usd", self.daily_usd) is None:
             raise TokenmillError("daily_usd is None; say what all units may cost a day, in US dollars")
 

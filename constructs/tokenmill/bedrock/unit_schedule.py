@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from tokenmill.core._checks import text
 from tokenmill.core.errors import TokenmillError
+from tokenmill.scaling.office_hours import OfficeHours
+from tokenmill_runtime.units_schedule import slot_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from tokenmill.scaling.office_hours import OfficeHours
 
 OPEN, CLOSE, WATCH, SCALE = "open", "close", "watch", "scale"
 HOURLY, EVERY_FIVE_MINUTES = "rate(1 hour)", "rate(5 minutes)"
@@ -32,11 +32,13 @@ class UnitHours:
         id: The schedule's id, unique in its units.
         hours: When they begin and end.
         units: How many.
+        own: Whether they are the resource's own units, and not further ones.
     """
 
     id: str
     hours: OfficeHours
     units: int
+    own: bool = False
 
     def document(self) -> dict[str, str]:
         """Return the hours as the function reads them."""
@@ -69,6 +71,26 @@ def _of_day(schedules: Sequence[UnitHours], always: float, floor: float) -> floa
         (later - now) * max(floor, always + sum(units for start, end, units in spans if start <= now < end))
         for now, later in pairwise(edges)
     )
+
+
+def check_apart(made: UnitHours, taken: Sequence[UnitHours]) -> None:
+    """Refuse hours that would own the resource's own units twice; further units add up as they should.
+
+    Args:
+        made: The hours.
+        taken: Hours that are there already.
+
+    Raises:
+        TokenmillError: If they overlap; hours of two time zones are not compared.
+    """
+    for other in taken:
+        one, two = made.hours, other.hours
+        days = one.timezone == two.timezone and _days(one.days) & _days(two.days)
+        if made.own and other.own and days and one.start < two.end and two.start < one.end:
+            raise TokenmillError(
+                f"schedules {other.id!r} and {made.id!r} overlap, and both own the resource's own units, which "
+                "would be bought twice; give one of them units= of its own, or let them not overlap"
+            )
 
 
 def _hours(time: str) -> float:
@@ -107,8 +129,18 @@ def check_hours(id: str, hours: OfficeHours, taken: Sequence[UnitHours]) -> None
         TokenmillError: If the id is taken, or the hours speak of copies.
     """
     text("id", id)
-    if any(item.id == id for item in taken):
+    if not isinstance(hours, OfficeHours):
+        raise TokenmillError(f"hours is {hours!r:.80}; give OfficeHours(start=…, end=…, timezone=…)")
+    # CDK writes -- for the slash in an id.
+    if any(item.id.replace("/", "--") == id.replace("/", "--") for item in taken):
         raise TokenmillError(f"a schedule is called {id!r} already; give each its own id")
+    # The function tells the units of several hours apart by two digits of their ids.
+    same = next((item.id for item in taken if slot_for({"Id": item.id}) == slot_for({"Id": id})), None)
+    if same is not None:
+        raise TokenmillError(
+            f"the units of schedule {id!r} cannot be told from those of {same!r}, whose id has the same "
+            "short digest; give it another id"
+        )
     if hours.copies != 1:
         raise TokenmillError(
             f"hours.copies is {hours.copies}, but units have no copies; say how many with units="

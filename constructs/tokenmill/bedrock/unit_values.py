@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from tokenmill.core._checks import as_whole, numeric, positive
+from tokenmill.core._checks import as_whole, at_most, known, numeric, positive
+from tokenmill.core._kinds import TOPIC, resource
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.model_units import UnlistedModel as UnlistedModel
 
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from aws_cdk import aws_sns as sns
 
 MOST_IDLE_HOURS = 24 * 7
+# Far beyond what users report of quotas; a slip of a digit costs thousands of dollars an hour.
+MOST_UNITS = 100
+# Beyond what anything here costs a day; a slip of the unit is found by it.
+MOST_USD = 10_000_000
+MOST_TOKENS = 1_000_000_000
 
 
 class Commitment(StrEnum):
@@ -68,6 +74,11 @@ class UnitCapacity:
             input_tokens_per_minute=self.input_tokens_per_minute,
             output_tokens_per_minute=self.output_tokens_per_minute,
         )
+        at_most(
+            MOST_TOKENS,
+            input_tokens_per_minute=self.input_tokens_per_minute,
+            output_tokens_per_minute=self.output_tokens_per_minute,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +99,7 @@ class UnitAlarms:
     idle_hours: int = 3
 
     def __post_init__(self) -> None:
+        resource(TOPIC, topic=self.topic)
         as_whole(self, "expiry_days", "idle_hours")
         if not 0 <= self.expiry_days <= 30:
             raise TokenmillError(
@@ -109,6 +121,11 @@ def checked_usd(name: str, usd: float | None) -> float | None:
     """
     if usd is None:
         return None
+    known(name, usd)
     if isinstance(usd, bool) or not isinstance(usd, int | float) or not (math.isfinite(usd) and usd > 0):
-        raise TokenmillError(f"{name} is {usd!r}; give US dollars above 0")
+        raise TokenmillError(f"{name} is {usd!r:.80}; give US dollars above 0")
+    if usd > MOST_USD:
+        raise TokenmillError(
+            f"{name} is {usd!r:.80}; it is at most {MOST_USD:,} US dollars, so check its unit"
+        )
     return float(usd)

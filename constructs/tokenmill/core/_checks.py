@@ -10,6 +10,8 @@ from typing import SupportsIndex
 
 from tokenmill.core.errors import TokenmillError
 
+# An object's key has 1,024 bytes, of which a folder leaves some to what stands in it.
+LONGEST_FOLDER = 256
 NUMBER_TOKEN = b"\xfb\xff"
 TEXT_TOKENS = ("${Token[", "#{Token[")
 """How CDK writes what only a deployment knows as a number, a text or an item of a list (aws/aws-cdk:
@@ -131,7 +133,9 @@ def plain_folder(found: object) -> bool:
     Args:
         found: What was given.
     """
-    if not isinstance(found, str) or not found or found != found.strip("/"):
+    if not isinstance(found, str) or not found.strip() or found != found.strip("/"):
+        return False
+    if len(found) > LONGEST_FOLDER or not found.isprintable():
         return False
     return not any(sign in found for sign in ("//", "*", "?", "$"))
 

@@ -156,7 +156,8 @@ def resource(what: tuple[str, str], /, **values: object) -> None:
     """
     attribute, says = what
     for name, found in values.items():
-        if found is not None and not hasattr(type(found), attribute):
+        # What is imported may be a proxy whose class has nothing.
+        if found is not None and not hasattr(type(found), attribute) and not hasattr(found, attribute):
             raise TokenmillError(f"{name} is {found!r:.80}; give {says}, or None")
 
 

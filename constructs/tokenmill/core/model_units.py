@@ -66,7 +66,7 @@ class UnlistedModel:
         model: The id or ARN that a purchase takes.
 
     Raises:
-        TokenmillError: If it is no text, or longer than Bedrock takes.
+        TokenmillError: If it is no text, longer than Bedrock takes, or neither an id nor an ARN.
     """
 
     model: str
@@ -75,6 +75,11 @@ class UnlistedModel:
         text("model", self.model)
         if len(self.model) > LONGEST_ID:
             raise TokenmillError(f"model has {len(self.model)} characters; Bedrock takes {LONGEST_ID}")
+        if not MODEL_ID.fullmatch(self.model) and not ARN.fullmatch(self.model):
+            raise TokenmillError(
+                f"model is {self.model!r:.120}; give an id such as amazon.nova-lite-v1:0:24k, or the ARN of "
+                "a foundation model or a custom model"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

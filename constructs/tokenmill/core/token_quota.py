@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import csv
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from tokenmill.core._checks import as_whole, numeric, positive
+from tokenmill.core._checks import as_whole, numeric, positive, text
 from tokenmill.core.bedrock_profiles import split_profile
 from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from tokenmill.core.workload import Workload
 
 MOST_FACTOR = 100.0
@@ -147,7 +146,14 @@ def burndown(model_id: str, *, overrides: Mapping[str, float] = NO_OVERRIDES) ->
     Raises:
         TokenmillError: If a factor of yours is not from 1 to 100.
     """
+    text("model_id", model_id)
+    if not isinstance(overrides, Mapping):
+        raise TokenmillError(
+            f"overrides is {overrides!r:.80}; give factors by the beginning of a model's id, such as "
+            '{"anthropic.claude-opus": 5}'
+        )
     for prefix, factor in overrides.items():
+        text("the beginning of a model's id in overrides", prefix)
         if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 <= factor <= MOST_FACTOR:
             raise TokenmillError(
                 f"the burndown factor of {prefix!r} is {factor!r}; it must be 1 to {MOST_FACTOR:g} quota "

@@ -16,6 +16,7 @@ from tokenmill.security import actions
 from tokenmill.security.acknowledge import acknowledge, any_resource
 from tokenmill.security.logs import log_group
 from tokenmill.security.printed import printed
+from tokenmill.security.state_machine import logged_state_machine
 from tokenmill_runtime import artifact_versions
 
 if TYPE_CHECKING:
@@ -98,31 +99,16 @@ class ArtifactJob(Construct):
         statements: Sequence[iam.PolicyStatement],
         hosting: FunctionHosting,
     ) -> stepfunctions.CfnStateMachine:
-        from aws_cdk import aws_stepfunctions as stepfunctions
-
         naming = Naming(artifact=self.artifact.path, base=self._base_name(), recipe=recipe)
         document = definition(about, naming, making, partition=cdk.Aws.PARTITION)
         role = self._machine_role(about, statements)
         logs = log_group(self, "Logs", hosting)
-        machine = stepfunctions.CfnStateMachine
-        made = machine(
+        made = logged_state_machine(
             self,
             "Resource",
-            definition_string=cdk.Stack.of(self).to_json_string(document),
+            definition=cdk.Stack.of(self).to_json_string(document),
             role_arn=role.role_arn,
-            state_machine_type="STANDARD",
-            logging_configuration=machine.LoggingConfigurationProperty(
-                destinations=[
-                    machine.LogDestinationProperty(
-                        cloud_watch_logs_log_group=machine.CloudWatchLogsLogGroupProperty(
-                            log_group_arn=logs.log_group_arn
-                        )
-                    )
-                ],
-                include_execution_data=True,
-                level="ALL",
-            ),
-            tracing_configuration=machine.TracingConfigurationProperty(enabled=True),
+            log_group_arn=logs.log_group_arn,
         )
         made.node.add_dependency(role)
         tag_job(made, kind=about.kind, name=about.name)

@@ -9,6 +9,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from tokenmill.bedrock.homes import check_place
 from tokenmill.core.errors import TokenmillError
 from tokenmill.security import actions
 from tokenmill_runtime import artifact_versions
@@ -35,9 +36,13 @@ class ModelArtifact(Construct):
     Args:
         scope: The parent construct.
         id: The construct's id.
+
+    Raises:
+        TokenmillError: If the id is taken, or the parent is in no stack.
     """
 
     def __init__(self, scope: Construct, id: str) -> None:
+        check_place(scope, id, {})
         super().__init__(scope, id)
         unique = cdk.Names.unique_resource_name(self, max_length=LONGEST_NAME, separator="-")
         self.path = f"{artifact_versions.ROOT}{unique}"
@@ -57,7 +62,7 @@ class ModelArtifact(Construct):
         Raises:
             TokenmillError: If the version is not of that form, or only known to a deployment.
         """
-        if cdk.Token.is_unresolved(version):
+        if isinstance(version, str) and cdk.Token.is_unresolved(version):
             raise TokenmillError("version is a token, which only a deployment knows; pin a version as text")
         problem = artifact_versions.version_problem(version)
         if problem:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from tokenmill.bedrock.foundation_model import check_model_home
+from tokenmill.bedrock.homes import check_place
+from tokenmill.bedrock.options import check_fallback
 from tokenmill.bedrock.resources import BedrockResources
+from tokenmill.core._kinds import instance, text_map
 from tokenmill.core.errors import TokenmillError
+from tokenmill.customization.artifact import ArtifactVersion
 from tokenmill.security import actions
 from tokenmill.security.acknowledge import acknowledge, any_resource
 from tokenmill.security.printed import printed
@@ -19,8 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tokenmill.bedrock.model import IBedrockModel
-    from tokenmill.customization.artifact import ArtifactVersion
 
+# "Tag" (Amazon Bedrock API Reference); the handler and CloudFormation add a few of the 50 that AWS takes.
+TAG_KEY, TAG_VALUE = (
+    re.compile(r"[\w\s.:/=+@-]{1,128}", re.ASCII),
+    re.compile(r"[\w\s.:/=+@-]{0,256}", re.ASCII),
+)
+MOST_TAGS = 40
 UNNAMED = "Bedrock names deployments and custom models by random ids, which only a deployment knows."
 
 
@@ -82,6 +93,9 @@ class ModelDeployment(_Called):
         TokenmillError: If the version's job stands in the same stack, or makes models that are not deployed.
     """
 
+    in_batch_jobs = False
+    """Bedrock runs no batch inference on a deployment."""
+
     def __init__(
         self,
         scope: Construct,
@@ -91,7 +105,8 @@ class ModelDeployment(_Called):
         fallback: IBedrockModel | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        model.check(scope)
+        _check(scope, id, model, fallback)
+        tags = _checked_tags(tags)
         if _is_open(model):
             raise TokenmillError(
                 f"{model.artifact.node.path} holds open weights, which are called as they are once they are "
@@ -109,7 +124,7 @@ class ModelDeployment(_Called):
             properties={
                 "Name": name,
                 "ModelArn": found.get_att_string("ModelArn"),
-                "Tags": [{"Key": key, "Value": value} for key, value in (tags or {}).items()],
+                "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
             },
             statements=self._statements(resources),
         )
@@ -160,7 +175,7 @@ class ImportedModel(_Called):
         model: ArtifactVersion,
         fallback: IBedrockModel | None = None,
     ) -> None:
-        model.check(scope)
+        _check(scope, id, model, fallback)
         if not _is_open(model):
             raise TokenmillError(
                 f"{model.artifact.node.path} holds custom models, which answer once they are deployed; give "
@@ -169,6 +184,36 @@ class ImportedModel(_Called):
         super().__init__(scope, id, fallback=fallback)
         self.version = model
         self.model_arn = model.resolve(self).get_att_string("ModelArn")
+
+
+def _check(scope: Construct, id: str, model: ArtifactVersion, fallback: IBedrockModel | None) -> None:
+    check_place(scope, id, {})
+    instance(ArtifactVersion, model=model)
+    check_fallback(fallback)
+    if isinstance(fallback, str):
+        raise TokenmillError(
+            f"fallback is {fallback!r:.80}; give a model whose rights are known, such as "
+            "InferenceProfile.cross_region(…) or an InferenceProfile"
+        )
+    if fallback is not None:
+        check_model_home(scope, fallback, name="fallback")
+    model.check(scope)
+
+
+def _checked_tags(given: Mapping[str, str] | None) -> dict[str, str]:
+    tags = {} if given is None else text_map("tags", given)
+    if len(tags) > MOST_TAGS:
+        raise TokenmillError(
+            f"tags has {len(tags)} tags; Bedrock takes 50 a resource, of which {MOST_TAGS} are yours"
+        )
+    for key, value in tags.items():
+        taken = key.lower().startswith(("aws:", "tokenmill:"))
+        if taken or not (TAG_KEY.fullmatch(key) and TAG_VALUE.fullmatch(value)):
+            raise TokenmillError(
+                f"tags has {key!r:.60}: {value!r:.60}; a key has 1 to 128 and a value at most 256 letters, "
+                "digits, blanks and _ . : / = + @ -, and no key begins with aws: or tokenmill:"
+            )
+    return tags
 
 
 def _is_open(model: ArtifactVersion) -> bool:

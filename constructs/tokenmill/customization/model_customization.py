@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 
+from tokenmill.bedrock.homes import check_place
 from tokenmill.core._checks import whole
+from tokenmill.core._kinds import KEY, instance, resource
 from tokenmill.core.bedrock_profiles import profile_route, split_profile
 from tokenmill.core.errors import TokenmillError
 from tokenmill.customization._job import ArtifactJob, recipe_of, tags_of
 from tokenmill.customization._states import JobAbout
 from tokenmill.customization._tasks import TOKEN, customized
-from tokenmill.customization.recipes import MODEL_ID, Distillation, FineTuning
+from tokenmill.customization.artifact import ModelArtifact
+from tokenmill.customization.recipes import MODEL_ID, Distillation, FineTuning, TrainingData
 from tokenmill.security import actions
 from tokenmill.security.acknowledge import acknowledge, any_resource
 from tokenmill.security.bucket import private_bucket
@@ -23,8 +26,6 @@ if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
     from constructs import Construct
 
-    from tokenmill.customization.artifact import ModelArtifact
-    from tokenmill.customization.recipes import TrainingData
 
 # A standard workflow's longest ("Quotas", AWS Step Functions) is a year; what trains longer than this hangs.
 LONGEST_HOURS = 14 * 24
@@ -71,6 +72,11 @@ class ModelCustomization(ArtifactJob):
         encryption_key: kms.IKey | None = None,
         limit_hours: int = 72,
     ) -> None:
+        instance(ModelArtifact, artifact=artifact)
+        instance(TrainingData, data=data)
+        resource(KEY, encryption_key=encryption_key)
+        given = {"data.bucket": data.bucket, "data.encryption_key": data.encryption_key}
+        check_place(scope, id, given | {"encryption_key": encryption_key})
         artifact._refuse_second()
         _check(base_model, recipe, data, limit_hours)
         super().__init__(scope, id)
@@ -195,7 +201,7 @@ def _foundation_arn(region: str, model: str) -> str:
 
 def _check(base_model: str, recipe: FineTuning | Distillation, data: TrainingData, limit_hours: int) -> None:
     found = []
-    if cdk.Token.is_unresolved(base_model) or not MODEL_ID.fullmatch(base_model):
+    if not isinstance(base_model, str) or not MODEL_ID.fullmatch(base_model):
         found.append(
             f"base_model is {base_model!r:.80}; give a foundation model's id, such as "
             "'amazon.nova-lite-v1:0:300k'"

@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING, Any
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 
+from tokenmill.bedrock.homes import check_place, of_hosting, region_of
 from tokenmill.core._checks import whole
+from tokenmill.core._kinds import KEY, instance, instance_or_none, resource
 from tokenmill.core.errors import TokenmillError
 from tokenmill.customization._job import ArtifactJob, recipe_of, tags_of
 from tokenmill.customization._states import JobAbout
 from tokenmill.customization._tasks import TOKEN, Making, created_model, polled_import
+from tokenmill.customization.artifact import ModelArtifact
+from tokenmill.customization.sources import ImportSource
 from tokenmill.security import actions
 from tokenmill.security.hosting import FunctionHosting
 
 if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
     from constructs import Construct
-
-    from tokenmill.customization.artifact import ModelArtifact
-    from tokenmill.customization.sources import ImportSource
 
 KIND = "import"
 # A run asks once a minute, which takes nine of the 25,000 events that an execution may have ("Quotas", AWS
@@ -59,6 +60,13 @@ class ModelImport(ArtifactJob):
         limit_hours: int = 24,
         hosting: FunctionHosting | None = None,
     ) -> None:
+        instance(ModelArtifact, artifact=artifact)
+        instance(ImportSource, source=source)
+        instance_or_none(FunctionHosting, hosting=hosting)
+        resource(KEY, encryption_key=encryption_key)
+        given = {"source.bucket": source.bucket, "source.encryption_key": source.encryption_key}
+        check_place(scope, id, given | {"encryption_key": encryption_key} | of_hosting(hosting))
+        _check_package(scope, source.model_package)
         artifact._refuse_second()
         if not 1 <= whole("limit_hours", limit_hours) <= LONGEST_HOURS:
             raise TokenmillError(f"limit_hours is {limit_hours}; it must be 1 to {LONGEST_HOURS}")
@@ -169,3 +177,12 @@ class ModelImport(ArtifactJob):
             package = [self.source.model_package]
             found.append(iam.PolicyStatement(actions=list(actions.MODEL_PACKAGE_READ), resources=package))
         return found
+
+
+def _check_package(scope: Construct, package: str) -> None:
+    here, home = region_of(scope), package.split(":")[3] if package else None
+    if here is not None and home is not None and home != here:
+        raise TokenmillError(
+            f"the model package {package!r:.120} is in {home}, and the stack in {here}; Amazon Bedrock "
+            "imports what is in its own region, so deploy the stack there"
+        )

@@ -6,9 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-import aws_cdk as cdk
-
-from tokenmill.core._checks import numeric, whole
+from tokenmill.core._checks import numeric, text, whole
+from tokenmill.core._kinds import BUCKET, KEY, flags, resource, text_map, texts
 from tokenmill.core.errors import TokenmillError
 from tokenmill.customization.sources import PREFIX
 
@@ -22,6 +21,12 @@ if TYPE_CHECKING:
 MODEL_ID = re.compile(r"[a-z0-9-]{1,63}[.][a-z0-9-]{1,63}([.]?[a-z0-9-]{1,63})*([:][a-z0-9-]{1,63}){0,2}")
 # botocore, bedrock: Validators.
 MOST_VALIDATORS = 10
+# botocore, bedrock: RequestMetadataFiltersList, RequestMetadataMapKeyString, RequestMetadataMapValueString.
+MOST_FILTERS = 16
+METADATA = re.compile(r"[a-zA-Z0-9\s._:/=+$@-]{1,256}")
+# What is left of an S3Uri's 1,024 characters after the longest bucket's name.
+LONGEST_OBJECT = 950
+MOST_STEPS, MOST_TOKENS = 1_000_000, 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +56,15 @@ class FineTuning:
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("warmup_steps", 0)):
             value = getattr(self, name)
-            if value is not None and whole(name, value) < least:
-                raise TokenmillError(f"{name} is {value}; it must be {least} or more")
+            if value is not None and not least <= whole(name, value) <= MOST_STEPS:
+                raise TokenmillError(
+                    f"{name} is {value}; it must be {least} or more and at most {MOST_STEPS:,}"
+                )
         if self.learning_rate is not None:
             numeric(self, "learning_rate")
             if not 0 < self.learning_rate < 1:
                 raise TokenmillError(f"learning_rate is {self.learning_rate}; it must be between 0 and 1")
+        text_map("more", self.more)
         twice = sorted(set(self.more) & set(self._own()))
         if twice:
             raise TokenmillError(f"{', '.join(twice)} stands in more and in a field of its own; give it once")
@@ -64,7 +72,7 @@ class FineTuning:
     @property
     def hyperparameters(self) -> dict[str, str]:
         """The job's hyperparameters, every value a text."""
-        return {**self._own(), **{name: str(value) for name, value in self.more.items()}}
+        return {**self._own(), **self.more}
 
     def _own(self) -> dict[str, str]:
         named = {
@@ -95,13 +103,16 @@ class Distillation:
     max_response_tokens: int = 1000
 
     def __post_init__(self) -> None:
-        if cdk.Token.is_unresolved(self.teacher) or not MODEL_ID.fullmatch(self.teacher):
+        if not isinstance(self.teacher, str) or not MODEL_ID.fullmatch(self.teacher):
             raise TokenmillError(
                 f"teacher is {self.teacher!r:.80}; give the id of a foundation model or of a cross-region "
                 "profile, such as 'us.amazon.nova-premier-v1:0'"
             )
-        if whole("max_response_tokens", self.max_response_tokens) < 1:
-            raise TokenmillError(f"max_response_tokens is {self.max_response_tokens}; it must be 1 or more")
+        if not 1 <= whole("max_response_tokens", self.max_response_tokens) <= MOST_TOKENS:
+            raise TokenmillError(
+                f"max_response_tokens is {self.max_response_tokens}; it must be 1 or more and at most "
+                f"{MOST_TOKENS:,}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +141,16 @@ class TrainingData:
     encryption_key: kms.IKey | None = None
 
     def __post_init__(self) -> None:
+        if self.bucket is None:
+            raise TokenmillError("bucket is None; give the bucket that the data is in")
+        resource(BUCKET, bucket=self.bucket)
+        resource(KEY, encryption_key=self.encryption_key)
+        flags(with_responses=self.with_responses)
+        object.__setattr__(self, "validation", texts("validation", self.validation))
+        _check_filter(text_map("log_filter", self.log_filter))
+        for name in ("training", "logs"):
+            if getattr(self, name) != "":
+                text(name, getattr(self, name))
         if bool(self.training) == bool(self.logs):
             raise TokenmillError(
                 f"training is {self.training!r:.80} and logs is {self.logs!r:.80}; give one of the two"
@@ -137,7 +158,7 @@ class TrainingData:
         if len(self.validation) > MOST_VALIDATORS:
             raise TokenmillError(f"validation has {len(self.validation)} objects; it takes {MOST_VALIDATORS}")
         for name in (self.training or self.logs.strip("/"), *self.validation):
-            if not isinstance(name, str) or cdk.Token.is_unresolved(name) or not PREFIX.fullmatch(name):
+            if not PREFIX.fullmatch(name) or len(name) > LONGEST_OBJECT:
                 raise TokenmillError(
                     f"{name!r:.80} is no object's name that Bedrock takes: letters, digits and -!_*'(). "
                     "between slashes, known at synth"
@@ -160,7 +181,12 @@ class TrainingData:
             with_responses: Whether the logged answers are learned from, or only the prompts.
             log_filter: Only calls whose request metadata has all of these values.
         """
-        return cls(bucket=bucket, logs=logs, with_responses=with_responses, log_filter=dict(log_filter or {}))
+        return cls(
+            bucket=bucket,
+            logs=logs,
+            with_responses=with_responses,
+            log_filter={} if log_filter is None else log_filter,
+        )
 
     @property
     def key(self) -> kms.IKey | None:
@@ -187,3 +213,14 @@ class TrainingData:
         if filters:
             config["RequestMetadataFilters"] = filters[0] if len(filters) == 1 else {"AndAll": filters}
         return {"InvocationLogsConfig": config}
+
+
+def _check_filter(found: Mapping[str, str]) -> None:
+    if len(found) > MOST_FILTERS:
+        raise TokenmillError(f"log_filter has {len(found)} entries; it takes {MOST_FILTERS}")
+    for key, value in found.items():
+        if not (METADATA.fullmatch(key) and (not value or METADATA.fullmatch(value))):
+            raise TokenmillError(
+                f"log_filter has {key!r:.60}: {value!r:.60}; names and values have at most 256 letters, "
+                "digits, blanks and . _ : / = + $ @ -"
+            )

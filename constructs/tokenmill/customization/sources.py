@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Self
 
 import aws_cdk as cdk
 
+from tokenmill.core._checks import known
+from tokenmill.core._kinds import BUCKET, KEY, resource
 from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ class ImportSource:
         encryption_key: The key of the objects.
         s3_uri: The folder of a model of Amazon Nova in SageMaker's own bucket.
         model_package: The model package of a model of Amazon Nova.
+
+    Raises:
+        TokenmillError: If it names none of the three places, or two.
     """
 
     bucket: s3.IBucket | None = None
@@ -40,6 +45,18 @@ class ImportSource:
     encryption_key: kms.IKey | None = None
     s3_uri: str = ""
     model_package: str = ""
+
+    def __post_init__(self) -> None:
+        resource(BUCKET, bucket=self.bucket)
+        resource(KEY, encryption_key=self.encryption_key)
+        if self.prefix != "" and (not isinstance(self.prefix, str) or not PREFIX.fullmatch(self.prefix)):
+            raise TokenmillError(f"prefix is {self.prefix!r:.80}; make the source with ImportSource.weights")
+        given = [name for name in ("bucket", "s3_uri", "model_package") if getattr(self, name)]
+        if len(given) != 1:
+            raise TokenmillError(
+                f"a source has {' and '.join(given) or 'nothing'}; make it with ImportSource.weights, "
+                ".nova or .package"
+            )
 
     @classmethod
     def weights(cls, source: ModelSource) -> Self:
@@ -54,6 +71,10 @@ class ImportSource:
         Raises:
             TokenmillError: If the source has no bucket, or its folder's name is not one that Bedrock takes.
         """
+        if not hasattr(source, "prefix"):
+            raise TokenmillError(
+                f"source is {source!r:.80}; give ModelSource.s3(bucket, prefix=...) or a ModelMirror's source"
+            )
         prefix = (source.prefix or "").strip("/")
         if source.bucket is None:
             raise TokenmillError(
@@ -83,7 +104,7 @@ class ImportSource:
         Raises:
             TokenmillError: If it is no such address.
         """
-        if cdk.Token.is_unresolved(s3_uri) or not S3_URI.fullmatch(s3_uri) or len(s3_uri) > LONGEST_URI:
+        if not isinstance(s3_uri, str) or not S3_URI.fullmatch(s3_uri) or len(s3_uri) > LONGEST_URI:
             raise TokenmillError(
                 f"s3_uri is {s3_uri!r:.200}; it must be the s3:// address of a folder, which stands in the "
                 "manifest.json of the training job's output"
@@ -100,6 +121,7 @@ class ImportSource:
         Raises:
             TokenmillError: If it is no such ARN.
         """
-        if cdk.Token.is_unresolved(model_package) or not PACKAGE.fullmatch(model_package):
+        known("model_package", model_package)
+        if not isinstance(model_package, str) or not PACKAGE.fullmatch(model_package):
             raise TokenmillError(f"model_package is {model_package!r:.200}; it must be a model package's ARN")
         return cls(model_package=model_package)

@@ -12,7 +12,6 @@ import aws_cdk as cdk
 from aws_cdk import aws_codebuild as codebuild
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
 
@@ -21,6 +20,7 @@ from tokenmill.security import FunctionEntry, FunctionHosting, RuntimeFunction, 
 from tokenmill.security.acknowledge import acknowledge, acknowledge_resources
 from tokenmill.security.custom_resource import custom_resource
 from tokenmill.security.logs import log_group
+from tokenmill.security.plain_function import may_call
 from tokenmill_runtime.build_run import RESOURCE_TYPE
 from tokenmill_runtime.functions import BUILD_RUN
 
@@ -321,12 +321,11 @@ class BuildRun(Construct):
             },
             targets=[events.CfnRule.TargetProperty(id="Function", arn=function.function_arn)],
         )
-        permission = lambda_.CfnPermission(
+        permission = may_call(
             self,
             "MayCall",
-            action="lambda:InvokeFunction",
-            function_name=function.function_arn,
-            principal="events.amazonaws.com",
+            function_arn=function.function_arn,
+            service="events.amazonaws.com",
             source_arn=rule.attr_arn,
         )
         return rule, permission

@@ -31,6 +31,7 @@ from tokenmill.security.custom_resource import custom_resource
 from tokenmill.security.hosting import FunctionHosting
 from tokenmill.security.logs import log_group
 from tokenmill.security.runtime_function import FunctionEntry, RuntimeFunction
+from tokenmill.security.state_machine import logged_state_machine
 from tokenmill_runtime import functions
 from tokenmill_runtime.compiled_artifact import PREFIX
 from tokenmill_runtime.compiled_model import RESOURCE_TYPE
@@ -157,31 +158,16 @@ class CompiledModel(Construct):
         return function
 
     def _state_machine(self, limit_seconds: int, hosting: FunctionHosting) -> stepfunctions.CfnStateMachine:
-        from aws_cdk import aws_stepfunctions as stepfunctions
-
         logs = log_group(self, "Logs", hosting)
         role = machine_role(self, "Role", compiled=self)
-        machine = stepfunctions.CfnStateMachine
-        made = machine(
+        made = logged_state_machine(
             self,
             "Resource",
-            definition_string=cdk.Stack.of(self).to_json_string(
+            definition=cdk.Stack.of(self).to_json_string(
                 definition(self, environment=compile_environment(self.serving), limit_seconds=limit_seconds)
             ),
             role_arn=role.role_arn,
-            state_machine_type="STANDARD",
-            logging_configuration=machine.LoggingConfigurationProperty(
-                destinations=[
-                    machine.LogDestinationProperty(
-                        cloud_watch_logs_log_group=machine.CloudWatchLogsLogGroupProperty(
-                            log_group_arn=logs.log_group_arn
-                        )
-                    )
-                ],
-                include_execution_data=True,
-                level="ALL",
-            ),
-            tracing_configuration=machine.TracingConfigurationProperty(enabled=True),
+            log_group_arn=logs.log_group_arn,
         )
         made.node.add_dependency(role)
         return made

@@ -15,7 +15,7 @@ from constructs import Construct
 
 from tokenmill.gateway.layer import check_vendored, vendored_layer
 from tokenmill.gateway.responses import add_gateway_responses
-from tokenmill.security import FunctionEntry, FunctionHosting, RuntimeFunction
+from tokenmill.security import FunctionEntry, FunctionHosting, LambdaFunction
 from tokenmill.security.acknowledge import acknowledge, managed_policy
 from tokenmill.security.logs import log_group
 from tokenmill_runtime.api_keys import KEY_TABLE_VARIABLE
@@ -139,7 +139,7 @@ class ChatGateway(Construct):
         hosting = hosting or FunctionHosting()
         layer = runtime_dependencies or vendored_layer(self, "Libraries")
         config = _config(models, conversations, limits)
-        self.handler = RuntimeFunction(
+        self.handler = LambdaFunction(
             self,
             "Function",
             entry=GATEWAY_ENTRY,
@@ -151,7 +151,7 @@ class ChatGateway(Construct):
             model.grant_invoke(self.handler.role, scope=self.handler.role)
         if conversations is not None:
             conversations.grant_read_write(self.handler.role)
-        self.authorizer_handler = RuntimeFunction(
+        self.authorizer_handler = LambdaFunction(
             self,
             "Authorizer",
             entry=AUTHORIZER_ENTRY,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aws_cdk import aws_iam as iam
 
+from tokenmill.core._checks import as_whole, text
+from tokenmill.core._kinds import instance
 from tokenmill.core.bedrock_prices import ARN
 from tokenmill.core.errors import TokenmillError
 from tokenmill.observability.heartbeat import HeartbeatTarget
 from tokenmill.security import actions
 from tokenmill_runtime import gateway_options
 from tokenmill_runtime.gateway_config import GatewayModel
+from tokenmill_runtime.token_work import TokenWorkCoefficients
 
 if TYPE_CHECKING:
     from constructs import IConstruct
@@ -22,7 +26,12 @@ if TYPE_CHECKING:
     from tokenmill.bedrock.options import BedrockOptions
     from tokenmill.core.plan import Plan
     from tokenmill.endpoints.base import EndpointBase
-    from tokenmill_runtime.token_work import TokenWorkCoefficients
+
+# "Converse" (Amazon Bedrock Runtime API Reference), modelId: what has an ARN that says no model.
+CALLED_ARN = re.compile(
+    r"arn:aws[a-z-]*:bedrock:([a-z0-9-]+):\d{12}:(?:provisioned-model|custom-model-deployment|imported-model|"
+    r"application-inference-profile|default-prompt-router|prompt-router)/[a-zA-Z0-9:._-]+"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,15 +43,16 @@ class TokenLimits:
         max_output_tokens: Longest answer, in tokens.
 
     Raises:
-        ValueError: If a limit is below 1 or the answer is longer than the context.
+        TokenmillError: If a limit is no whole number, is below 1 or the answer is longer than the context.
     """
 
     context_tokens: int
     max_output_tokens: int
 
     def __post_init__(self) -> None:
+        as_whole(self, "context_tokens", "max_output_tokens")
         if not 1 <= self.max_output_tokens <= self.context_tokens:
-            raise ValueError(
+            raise TokenmillError(
                 f"max_output_tokens is {self.max_output_tokens} and context_tokens {self.context_tokens}; "
                 "they must satisfy 1 <= max_output_tokens <= context_tokens"
             )
@@ -62,7 +72,8 @@ class ServedModel:
         plan_hash: The plan that the coefficients come from, or "none".
 
     Raises:
-        ValueError: If the model is on nothing or on both, or a managed prompt stands before units.
+        TokenmillError: If the model is on nothing or on both, a value is of another kind, or a managed prompt
+            stands before units.
     """
 
     name: str
@@ -74,10 +85,19 @@ class ServedModel:
     plan_hash: str = "none"
 
     def __post_init__(self) -> None:
+        text("name", self.name)
+        instance(TokenLimits, limits=self.limits)
+        instance(TokenWorkCoefficients, token_work=self.token_work)
         if (self.endpoint is None) == (self.bedrock is None):
-            raise ValueError(
+            raise TokenmillError(
                 f"the model {self.name!r} must have an endpoint or a Bedrock model, and not both"
             )
+        if self.bedrock is not None:
+            _check_bedrock(self.bedrock)
+        if self.options is not None:
+            from tokenmill.bedrock.options import BedrockOptions
+
+            instance(BedrockOptions, options=self.options)
         prompt = None if self.options is None else self.options.prompt
         if prompt is not None and (self.handle is not None or self.fallback_id is not None):
             raise TokenmillError(
@@ -294,10 +314,42 @@ class _ArnModel:
         )
 
 
+def _check_arn(scope: IConstruct, model: str) -> None:
+    from tokenmill.bedrock.homes import region_of
+
+    found, here = CALLED_ARN.fullmatch(model), region_of(scope)
+    if found is None:
+        raise TokenmillError(
+            f"model is {model!r:.120}, which is no ARN of what Bedrock answers with; give one of a model, a "
+            "profile, a router, units or a deployment"
+        )
+    if here is not None and found[1] != here:
+        raise TokenmillError(
+            f"model is {model!r:.120} of {found[1]}, and the gateway calls from {here}; give one of {here}, "
+            "or a cross-Region profile"
+        )
+
+
+def _check_bedrock(model: object) -> None:
+    if isinstance(model, str):
+        text("model", model)
+        return
+    from tokenmill.bedrock.model import IBedrockModel
+
+    if not isinstance(model, IBedrockModel):
+        raise TokenmillError(
+            f"model is {model!r:.80}; give a model's id or ARN, or a model of tokenmill.bedrock"
+        )
+
+
 def _bedrock_model(scope: IConstruct, model: IBedrockModel | str) -> IBedrockModel:
     if not isinstance(model, str):
+        from tokenmill.bedrock.foundation_model import check_model_home
+
+        check_model_home(scope, model)
         return model
     if model.startswith("arn:") and not ARN.fullmatch(model):
+        _check_arn(scope, model)
         return _ArnModel(model)
     # The data of profiles and the metrics' module are only needed by stacks that call Bedrock.
     from tokenmill.bedrock.foundation_model import named_model

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tokenmill.security.hosting import FunctionHosting as FunctionHosting
     from tokenmill.security.runtime_function import FunctionEntry as FunctionEntry
+    from tokenmill.security.runtime_function import LambdaFunction as LambdaFunction
     from tokenmill.security.runtime_function import RuntimeFunction as RuntimeFunction
 
 _HOME = {
     "FunctionEntry": "runtime_function",
     "FunctionHosting": "hosting",
+    "LambdaFunction": "runtime_function",
     "RuntimeFunction": "runtime_function",
 }
 
-__all__ = ["FunctionEntry", "FunctionHosting", "RuntimeFunction"]
+__all__ = ["FunctionEntry", "FunctionHosting", "LambdaFunction", "RuntimeFunction"]
 
 
 def __getattr__(name: str) -> object:

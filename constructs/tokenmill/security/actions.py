@@ -55,6 +55,8 @@ FUNCTION_NETWORK = (
 # "Securing Lambda environment variables" needs Decrypt; a message to an encrypted queue needs a data key too.
 FUNCTION_KEY = ("kms:Decrypt", "kms:GenerateDataKey")
 FUNCTION_LOGS = ("logs:CreateLogStream", "logs:PutLogEvents")
+# "Visualize Lambda function invocations using AWS X-Ray".
+FUNCTION_TRACES = ("xray:PutTraceSegments", "xray:PutTelemetryRecords")
 
 # "Capture data from real-time endpoint" (Amazon SageMaker developer guide): objects are added, never read;
 # "Actions, resources, and condition keys for AWS KMS": writing with a key takes a data key of it.

@@ -6,21 +6,22 @@ import hashlib
 import os
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
-from aws_cdk import aws_lambda as lambda_
 
 import tokenmill_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from aws_cdk import aws_lambda as lambda_
     from constructs import Construct
 
 PACKAGE = "tokenmill_runtime"
-# What `sam local` reads ("Synthesize" of the AWS CDK CLI reference: --asset-metadata).
+# What `sam local` reads ("cdk synth" of the AWS CDK CLI reference: --asset-metadata).
 ASSET_METADATA = "aws:cdk:enable-asset-metadata"
 
 
@@ -32,13 +33,41 @@ def runtime_root() -> Path:
     return Path(location).resolve().parent.parent
 
 
-def runtime_code(parts: Sequence[str]) -> lambda_.Code:
-    """Return a code asset of the named parts of the runtime package.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedCode:
+    """Where a function's code is.
 
-    Only what a function needs goes in, so that a change elsewhere does not redeploy it.
+    Args:
+        bucket: The bucket that deployments put it into.
+        key: Its object there.
+        path: Its folder, from the assembly's.
+    """
+
+    bucket: str
+    key: str
+    path: str
+
+
+def runtime_code(parts: Sequence[str]) -> lambda_.Code:
+    """Return a code asset of the named parts of the runtime package, as CDK's own functions take it.
 
     Args:
         parts: Modules ("authorizer.py", "gateway/sse.py") and folders ("gateway/") of `tokenmill_runtime`.
+
+    Raises:
+        FileNotFoundError: If a part is not there.
+    """
+    from tokenmill.security.l2_function import RuntimeCode
+
+    check_parts(parts)
+    return RuntimeCode(parts)
+
+
+def check_parts(parts: Sequence[str]) -> None:
+    """Refuse parts that an installation does not have.
+
+    Args:
+        parts: Modules and folders of `tokenmill_runtime`.
 
     Raises:
         FileNotFoundError: If a part is not there.
@@ -47,62 +76,44 @@ def runtime_code(parts: Sequence[str]) -> lambda_.Code:
     for part in parts:
         if not (package / part).exists():
             raise FileNotFoundError(f"tokenmill_runtime has no {part!r} in {package}; reinstall tokenmill")
-    return _RuntimeCode(tuple(parts))
 
 
-class _RuntimeCode(lambda_.Code):
-    """Stages the files itself: CDK's asset walks the whole package and loads its table of all regions.
+def stage_code(scope: Construct, parts: Sequence[str]) -> StagedCode:
+    """Put the named parts of the runtime package into the assembly, to be uploaded with it.
 
-    That took half of what a function costs a synthesis.
+    Only what a function needs goes in, so that a change elsewhere does not redeploy it. CDK's own asset would
+    walk the whole package and load its table of all regions, half of what a function cost a synthesis.
+
+    Args:
+        scope: The function.
+        parts: Modules and folders of `tokenmill_runtime`.
     """
+    stage, stack = cdk.Stage.of(scope), cdk.Stack.of(scope)
+    if stage is None:
+        raise RuntimeError(f"{scope.node.path} is in no app, so its code has nowhere to be staged")
+    digest, folder = _stage_files(parts, Path(stage.asset_outdir))
+    path = os.path.relpath(folder, stage.outdir)
+    place = stack.synthesizer.add_file_asset(
+        source_hash=digest,
+        file_name=path,
+        packaging=cdk.FileAssetPackaging.ZIP_DIRECTORY,
+        display_name=cdk.Names.stack_relative_construct_path(scope),
+    )
+    return StagedCode(bucket=place.bucket_name, key=place.object_key, path=path)
 
-    def __init__(self, parts: tuple[str, ...]) -> None:
-        super().__init__()
-        self._parts = parts
-        self._staged = ""
 
-    @property
-    def is_inline(self) -> bool:
-        """The code is an asset."""
-        return False
+def tell_of_code(resource: cdk.CfnResource, staged: StagedCode) -> None:
+    """Tell `sam local` where the code is, if the CDK CLI asks for it.
 
-    def bind(self, scope: Construct) -> lambda_.CodeConfig:
-        """Stage the code and say where it will be.
-
-        Args:
-            scope: The function.
-        """
-        stage, stack = cdk.Stage.of(scope), cdk.Stack.of(scope)
-        if stage is None:
-            raise RuntimeError(f"{scope.node.path} is in no app, so its code has nowhere to be staged")
-        digest, folder = _stage_files(self._parts, Path(stage.asset_outdir))
-        self._staged = os.path.relpath(folder, stage.outdir)
-        place = stack.synthesizer.add_file_asset(
-            source_hash=digest,
-            file_name=self._staged,
-            packaging=cdk.FileAssetPackaging.ZIP_DIRECTORY,
-            display_name=cdk.Names.stack_relative_construct_path(scope),
-        )
-        return lambda_.CodeConfig(
-            s3_location={"bucket_name": place.bucket_name, "object_key": place.object_key}
-        )
-
-    def bind_to_resource(self, resource: cdk.CfnResource, *, resource_property: str | None = None) -> None:
-        """Tell `sam local` where the code is.
-
-        Args:
-            resource: The function's resource.
-            resource_property: Its property with the code.
-        """
-        if not resource.node.try_get_context(ASSET_METADATA):
-            return
-        about: dict[str, Any] = {
-            "aws:asset:path": self._staged,
-            "aws:asset:is-bundled": False,
-            "aws:asset:property": resource_property or "Code",
-        }
-        for key, value in about.items():
-            resource.add_metadata(key, value)
+    Args:
+        resource: The function's resource.
+        staged: Its code.
+    """
+    if not resource.node.try_get_context(ASSET_METADATA):
+        return
+    about = {"path": staged.path, "is-bundled": False, "property": "Code"}
+    for key, value in about.items():
+        resource.add_metadata(f"aws:asset:{key}", value)
 
 
 def _stage_files(parts: Sequence[str], outdir: Path) -> tuple[str, Path]:

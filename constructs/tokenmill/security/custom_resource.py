@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 import aws_cdk as cdk
 
 from tokenmill.core.errors import TokenmillError
+from tokenmill.security.place import stack_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aws_cdk import aws_lambda as lambda_
     from constructs import Construct
+
+    from tokenmill.security.plain_function import PlainFunction
 
 PREFIX = "Custom::Tokenmill"
 # "ServiceTimeout" of AWS::CloudFormation::CustomResource: 1 to 3,600 s.
@@ -30,7 +33,7 @@ def custom_resource(
     scope: Construct,
     id: str,
     *,
-    function: lambda_.IFunction,
+    function: PlainFunction | lambda_.IFunction,
     resource_type: str,
     properties: Mapping[str, object],
     timeout_seconds: int = LONGEST_SECONDS,
@@ -69,7 +72,7 @@ def custom_resource(
 
 def _refuse_secrets(scope: Construct, resource_type: str, properties: Mapping[str, object]) -> None:
     # One call for all of them: each crosses into another process.
-    resolved = cdk.Stack.of(scope).resolve(dict(properties)) or {}
+    resolved = stack_of(scope).resolve(dict(properties)) or {}
     for name, value in resolved.items():
         text = json.dumps(value, default=str)
         for reference in SECRET_REFERENCES:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import aws_cdk as cdk
 from constructs import Construct
+
+from tokenmill.security.place import TOKEN, stack_of
 
 if TYPE_CHECKING:
     from constructs import IConstruct
 
 STRENGTH = "@aws-cdk/core:defaultCrossStackReferences"
 WEAK = ("weak", "both")
+ONE_TOKEN = re.compile(r"\$\{Token\[[^\]]*\]\}")
 
 
 def printed(scope: IConstruct, value: str) -> str:
@@ -22,12 +26,14 @@ def printed(scope: IConstruct, value: str) -> str:
         scope: The construct in whose template the value stands.
         value: A text that may hold tokens, such as a bucket's ARN.
     """
-    stack = cdk.Stack.of(scope)
+    if TOKEN not in value:
+        return value
+    stack = stack_of(scope)
     reference = _reference(value)
     if reference is None:
         return _flat(stack.resolve(value))
     home = cdk.Stack.of(reference.target)
-    if home.node.path == stack.node.path:
+    if home is stack or home.node.path == stack.node.path:
         return _flat(stack.resolve(value))
     if stack.node.try_get_context(STRENGTH) in WEAK:
         return _weak(home, value)
@@ -36,8 +42,9 @@ def printed(scope: IConstruct, value: str) -> str:
 
 def _reference(value: str) -> cdk.Reference | None:
     """Return the reference that a value is, or None where it is text or more than one token."""
-    fragments = cdk.Tokenization.reverse_string(value)
-    token = fragments.first_token if fragments.length == 1 else None
+    if not ONE_TOKEN.fullmatch(value):
+        return None
+    token = cdk.Tokenization.reverse_string(value).first_token
     return token if isinstance(token, cdk.Reference) else None
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from tokenmill.security import actions
 from tokenmill.security.acknowledge import acknowledge, any_resource
-from tokenmill.security.code import runtime_code
 from tokenmill.security.hosting import FunctionHosting
 from tokenmill.security.logs import log_group
+from tokenmill.security.plain_function import PlainFunction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from aws_cdk import aws_lambda as lambda_
 
     from tokenmill_runtime.functions import FunctionParts
 
@@ -48,8 +48,9 @@ class RuntimeFunction(Construct):
         entry: What it runs.
         environment: Environment variables.
         hosting: Network, keys, retention, concurrency.
-        layers: Layers with third-party libraries.
     """
+
+    function: PlainFunction | lambda_.Function
 
     def __init__(
         self,
@@ -59,39 +60,54 @@ class RuntimeFunction(Construct):
         entry: FunctionEntry,
         environment: Mapping[str, str],
         hosting: FunctionHosting | None = None,
-        layers: Sequence[lambda_.ILayerVersion] = (),
     ) -> None:
         super().__init__(scope, id)
         hosting = hosting or FunctionHosting()
         self.log_group = log_group(self, "Logs", hosting)
         self.role = self._role(entry, hosting)
-        self.function = lambda_.Function(
-            self,
-            "Resource",
-            code=runtime_code(entry.runs.parts),
-            handler=entry.runs.handler,
-            runtime=lambda_.Runtime.PYTHON_3_13,
-            architecture=lambda_.Architecture.ARM_64,
-            description=entry.description,
-            environment={**entry.runs.environment, **environment},
-            environment_encryption=hosting.encryption_key,
-            dead_letter_queue=hosting.dead_letter_queue,
-            layers=list(layers),
-            log_group=self.log_group,
-            memory_size=entry.memory_mb,
-            reserved_concurrent_executions=hosting.reserved_concurrency,
-            role=self.role,
-            timeout=cdk.Duration.seconds(entry.timeout_seconds),
-            tracing=lambda_.Tracing.ACTIVE,
-            vpc=hosting.vpc,
-            security_groups=list(hosting.security_groups) or None,
-        )
+        self.function = self._function(entry, environment, hosting)
         acknowledge(
             self.function,
             {
                 "AwsSolutions-L1": "python3.13 is supported by Lambda and pinned, so that a new "
                 "interpreter reaches users with a release that was tested on it."
             },
+        )
+
+    def _function(
+        self, entry: FunctionEntry, environment: Mapping[str, str], hosting: FunctionHosting
+    ) -> PlainFunction | lambda_.Function:
+        if hosting.vpc is not None or hosting.dead_letter_queue is not None:
+            return self._l2(entry, environment, hosting)
+        self.role.add_to_policy(iam.PolicyStatement(actions=list(actions.FUNCTION_TRACES), resources=["*"]))
+        return PlainFunction(
+            self,
+            "Resource",
+            entry=entry,
+            environment=environment,
+            hosting=hosting,
+            log_group=self.log_group,
+            role=self.role,
+        )
+
+    def _l2(
+        self,
+        entry: FunctionEntry,
+        environment: Mapping[str, str],
+        hosting: FunctionHosting,
+        layers: Sequence[lambda_.ILayerVersion] = (),
+    ) -> lambda_.Function:
+        from tokenmill.security.l2_function import l2_function
+
+        return l2_function(
+            self,
+            "Resource",
+            entry=entry,
+            environment=environment,
+            hosting=hosting,
+            layers=layers,
+            log_group=self.log_group,
+            role=self.role,
         )
 
     def _role(self, entry: FunctionEntry, hosting: FunctionHosting) -> iam.Role:
@@ -116,3 +132,36 @@ class RuntimeFunction(Construct):
             },
         )
         return role
+
+
+class LambdaFunction(RuntimeFunction):
+    """A function of the runtime that other constructs of CDK take, such as an API.
+
+    Args:
+        scope: The parent construct.
+        id: The construct's id.
+        entry: What it runs.
+        environment: Environment variables.
+        hosting: Network, keys, retention, concurrency.
+        layers: Layers with third-party libraries.
+    """
+
+    function: lambda_.Function
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        entry: FunctionEntry,
+        environment: Mapping[str, str],
+        hosting: FunctionHosting | None = None,
+        layers: Sequence[lambda_.ILayerVersion] = (),
+    ) -> None:
+        self._layers = tuple(layers)
+        super().__init__(scope, id, entry=entry, environment=environment, hosting=hosting)
+
+    def _function(
+        self, entry: FunctionEntry, environment: Mapping[str, str], hosting: FunctionHosting
+    ) -> lambda_.Function:
+        return self._l2(entry, environment, hosting, self._layers)

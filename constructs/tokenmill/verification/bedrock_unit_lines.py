@@ -137,8 +137,7 @@ class Units:
     def visible(self) -> Outcome:
         """Look for name, tags and list right after the purchase."""
         by_name = told(lambda: self._client.get_provisioned_model_throughput(provisionedModelId=self.name))
-        listed = self._client.list_tags_for_resource(resourceARN=self.arn)["tags"]
-        tagged = bedrock_asks.tags(self._aws)[0] in listed
+        tagged = bedrock_asks.tags(self._aws)[0] in self._tags()
         in_list = self._listed()
         seen: dict[str, Any] = {"by_name": by_name, "tagged": tagged, "in_list_at_once": bool(in_list)}
         return Outcome(holds(not by_name["code"] and tagged and bool(in_list)), seen)
@@ -207,13 +206,13 @@ class Units:
     def delete(self) -> None:
         """Delete the units and wait until they are gone."""
         self._delete()
-        self._aws.wait(f"deleting {self.name}", lambda: not self._there(), seconds=_GONE_SECONDS)
+        self._aws.wait(f"deleting {self.name}", lambda: not self._there(self.arn), seconds=_GONE_SECONDS)
 
     def token_after_delete(self) -> Outcome:
         """Send the first purchase once more."""
         before = self.arn
         refused = told(lambda: self._buy(self._client))
-        bought = self._there()
+        bought = self._there(self.name)
         seen = {"first": before, "again": self.arn, "units_there": bought, **refused}
         if bought:
             self.await_service()
@@ -224,7 +223,7 @@ class Units:
         """Buy again under the name, as another request."""
         refused = told(lambda: self._buy(self._client, token="freed"))
         if refused["code"] in ("", *_REFUSALS):
-            return Outcome(holds(not refused["code"] and self._there()), refused)
+            return Outcome(holds(not refused["code"] and self._there(self.name)), refused)
         return Outcome(Verdict.UNCLEAR, refused)
 
     def _buy(self, client: Any, token: str = "first") -> None:
@@ -246,9 +245,14 @@ class Units:
     def _status(self) -> str:
         return str(self._client.get_provisioned_model_throughput(provisionedModelId=self.arn)["status"])
 
-    def _there(self) -> bool:
-        found = told(lambda: self._client.get_provisioned_model_throughput(provisionedModelId=self.name))
+    def _there(self, name_or_arn: str) -> bool:
+        found = told(lambda: self._client.get_provisioned_model_throughput(provisionedModelId=name_or_arn))
         return not found["code"]
+
+    def _tags(self) -> list[dict[str, str]]:
+        found: list[dict[str, str]] = []
+        told(lambda: found.extend(self._client.list_tags_for_resource(resourceARN=self.arn)["tags"]))
+        return found
 
     def _listed(self) -> list[str]:
         pages = self._client.get_paginator("list_provisioned_model_throughputs").paginate(
