@@ -17,14 +17,19 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import openai
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from benchmarks import bedrock
 from benchmarks.processes import adopt_orphans, measure
 from benchmarks.sagemaker import handler_costs, synth_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
@@ -53,22 +58,32 @@ def main() -> None:
     parser.add_argument("--skip-up", action="store_true", help="leave the local cloud out")
     parser.add_argument("--planner", action="store_true", help="the planner's figures only")
     parser.add_argument("--sagemaker", action="store_true", help="SageMaker's figures only")
+    parser.add_argument("--bedrock", action="store_true", help="Amazon Bedrock's figures only")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     adopt_orphans()
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("measuring", total=None)
-        figures = [] if options.planner else _sagemaker_figures(options.rounds)
-        if not options.sagemaker:
-            figures += [] if options.planner else _synth_figures(options.rounds)
-            figures += _python_figures(options.rounds)
-        if not (options.skip_up or options.planner or options.sagemaker):
+        figures = _asked_figures(options)
+        if not (options.skip_up or options.planner or options.sagemaker or options.bedrock):
             progress.update(task, description="local cloud")
             figures += _up_figures()
     if options.json:
         print(json.dumps([{**_row(figure)} for figure in figures], indent=2))
     else:
         _print_table(figures)
+
+
+def _asked_figures(options: argparse.Namespace) -> list[Figure]:
+    rounds: int = options.rounds
+    if options.planner:
+        return _python_figures(rounds)
+    if options.bedrock:
+        return _bedrock_figures(rounds)
+    figures = _sagemaker_figures(rounds)
+    if options.sagemaker:
+        return figures
+    return [*figures, _bedrock_synth(rounds), *_synth_figures(rounds), *_python_figures(rounds)]
 
 
 def _row(figure: Figure) -> dict[str, object]:
@@ -126,7 +141,21 @@ def _sagemaker_figures(rounds: int) -> list[Figure]:
         Figure(f"{subject}, over an empty stack", synth["unguarded"], 0.5, "CPU s"),
         Figure(f"{subject}, guarded and verified", synth["checked"], 0.8, "CPU s"),
     ]
-    for name, milliseconds, mib in handler_costs(rounds):
+    return figures + _handler_figures(rounds)
+
+
+def _bedrock_figures(rounds: int) -> list[Figure]:
+    return [_bedrock_synth(rounds), *_handler_figures(rounds, bedrock.FUNCTIONS)]
+
+
+def _bedrock_synth(rounds: int) -> Figure:
+    added = bedrock.synth_seconds(rounds)
+    return Figure("one of everything for Bedrock, over an empty stack", added, 1.0, "CPU s")
+
+
+def _handler_figures(rounds: int, only: Sequence[str] = ()) -> list[Figure]:
+    figures = []
+    for name, milliseconds, mib in handler_costs(rounds, only):
         figures.append(Figure(f"import of function {name} with boto3", milliseconds, 250, "ms"))
         figures.append(Figure(f"memory of function {name}", mib, 128, "MiB"))
     return figures

@@ -71,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
-    do_POST = do_PUT = do_DELETE = do_HEAD = do_GET
+    do_POST = do_PUT = do_DELETE = do_HEAD = do_PATCH = do_GET
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
@@ -211,13 +211,15 @@ def _write(operation: OperationModel, result: dict[str, Any]) -> tuple[str, byte
             _xml(key, operation.output_shape.members[key], value) for key, value in result.items()
         )
         return "text/xml", f"<{name}Response><{name}Result>{inner}</{name}Result></{name}Response>".encode()
+    streamed = operation.output_shape.serialization.get("payload") if operation.output_shape else None
+    if streamed and isinstance(result.get(streamed), bytes):
+        return "application/octet-stream", result[streamed]
     if protocol == "rest-xml":
         inner = "".join(
             _xml(key, operation.output_shape.members[key], value) for key, value in result.items()
         )
         return "application/xml", f"<Result>{inner}</Result>".encode() if inner else b""
     members = _members(operation.output_shape)
-    streamed = operation.output_shape.serialization.get("payload") if operation.output_shape else None
     if streamed and streamed in result:
         return "application/json", json.dumps(result[streamed]).encode()
     named = {members[key].serialization.get("name", key): value for key, value in result.items()}

@@ -160,7 +160,6 @@ class Texts(BedrockWorld):
             headers = {":message-type": "event", ":event-type": kind, ":content-type": "application/json"}
             return encode_message(headers, json.dumps(content).encode())
 
-        request.rfile.read(int(request.headers["Content-Length"]))
         deltas = ["", self.end]
         body = b"".join(
             event("contentBlockDelta", contentBlockIndex=0, delta={"text": text}) for text in deltas

@@ -356,7 +356,7 @@ class Cloud(RuleBasedStateMachine):
 
 NORMAL = settings(
     max_examples=EXAMPLES,
-    stateful_step_count=30,
+    stateful_step_count=20,
     deadline=None,
     # The same examples in every normal run; others every night.
     derandomize=not NIGHTLY,

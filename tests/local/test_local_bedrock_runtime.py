@@ -92,13 +92,14 @@ def test_a_profile_of_another_geography_is_refused(control: Any, runtime: Any) -
     assert code == "ValidationException"
 
 
-def test_a_router_chooses_by_its_criteria_and_says_whom(runtime: Any, control: Any) -> None:
-    """A short prompt goes to the other model, a long one to the fallback; the trace names the model."""
+@pytest.mark.parametrize("fallback", [PRO, LITE])
+def test_a_router_chooses_by_its_criteria_and_says_whom(runtime: Any, control: Any, fallback: str) -> None:
+    """A short prompt goes to the cheap model, a long one to the dear one, whichever of them is the fallback."""
     router = control.create_prompt_router(
         promptRouterName="two models",
         models=[{"modelArn": arn_of(PRO)}, {"modelArn": arn_of(LITE)}],
         routingCriteria={"responseQualityDifference": 10},
-        fallbackModel={"modelArn": arn_of(PRO)},
+        fallbackModel={"modelArn": arn_of(fallback)},
     )["promptRouterArn"]
     assert control.get_prompt_router(promptRouterArn=router)["type"] == "custom"
     short = runtime.converse(modelId=router, messages=said("Hi"), **SHORT)

@@ -19,7 +19,7 @@ from constructs import Construct
 
 from tokenmill.bedrock.homes import account_of
 from tokenmill.bedrock.homes import region_of as region_of
-from tokenmill.bedrock.model import IBedrockModel
+from tokenmill.bedrock.model import FixedModel, IBedrockModel
 from tokenmill.core._checks import known, text
 from tokenmill.core._kinds import flags, texts
 from tokenmill.core.bedrock_prices import plain_id
@@ -39,10 +39,10 @@ PROFILE_ARN = "bedrock:InferenceProfileArn"
 MODEL_DIMENSION = "ModelId"
 # "InvokeModel" (Amazon Bedrock Runtime API Reference), modelId without ARNs.
 MODEL_ID = re.compile(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+(:[a-z0-9-]{1,63}){0,2}")
-REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d")
+REGION_NAME = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d")
 
 
-class NamedModel:
+class NamedModel(FixedModel):
     """A foundation model or a system-defined inference profile, by its id; made by `named_model`.
 
     Args:
@@ -92,16 +92,6 @@ class NamedModel:
         )
 
     @property
-    def handle(self) -> str | None:
-        """Nothing: the model never changes."""
-        return None
-
-    @property
-    def fallback_id(self) -> str | None:
-        """Nothing."""
-        return None
-
-    @property
     def metric_dimension(self) -> str:
         """The id, which Bedrock's metrics have for ModelId."""
         return self.model_id
@@ -111,10 +101,7 @@ class NamedModel:
         """The ARN in the stack's own region, which profiles and routers are made from."""
         if self.route is None:
             return foundation_arn(self.model_id)
-        return (
-            f"arn:{PARTITION}:bedrock:{OWN_REGION}:{ACCOUNT_ID}:inference-profile/"
-            f"{self.model_id}"
-        )
+        return f"arn:{PARTITION}:bedrock:{OWN_REGION}:{ACCOUNT_ID}:inference-profile/{self.model_id}"
 
     def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let a principal call this model, wherever a profile routes the call, and nothing else.
@@ -142,9 +129,7 @@ class NamedModel:
             arns = [foundation_arn(self.foundation_model, region) for region in self.route.regions]
             return _allow(grantee, arns, {"StringEquals": through})
         anywhere = f"arn:{PARTITION}:bedrock:::foundation-model/{self.foundation_model}"
-        regional = _allow(
-            grantee, [here], {"StringEquals": {"aws:RequestedRegion": OWN_REGION, **through}}
-        )
+        regional = _allow(grantee, [here], {"StringEquals": {"aws:RequestedRegion": OWN_REGION, **through}})
         return regional.combine(
             _allow(grantee, [anywhere], {"StringEquals": {"aws:RequestedRegion": "unspecified", **through}})
         )
@@ -238,7 +223,7 @@ def _path(model: object) -> str:
 
 def _check_region_name(region: object) -> None:
     known("region", region)
-    if not isinstance(region, str) or not REGION.fullmatch(region):
+    if not isinstance(region, str) or not REGION_NAME.fullmatch(region):
         raise TokenmillError(f"region is {region!r:.80}; give a name such as 'us-east-1'")
 
 

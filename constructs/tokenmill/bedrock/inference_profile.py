@@ -19,6 +19,7 @@ from tokenmill.bedrock.foundation_model import (
     tell_of_regions,
 )
 from tokenmill.bedrock.homes import check_place
+from tokenmill.bedrock.model import FixedModel
 from tokenmill.core._checks import known, text
 from tokenmill.core._kinds import text_map
 from tokenmill.core.bedrock_profiles import GLOBAL, WITHOUT_APPLICATION_PROFILES, split_profile
@@ -40,7 +41,7 @@ LONGEST_DESCRIPTION = 200
 LONGEST_NAME = 64
 
 
-class InferenceProfile(Construct):
+class InferenceProfile(FixedModel, Construct):
     """An application inference profile: a name of your own for a model, with tags that reach the bill.
 
     What calls cost stands in Cost Explorer under the profile's tags, once they are activated as cost
@@ -172,16 +173,6 @@ class InferenceProfile(Construct):
         return self.arn
 
     @property
-    def handle(self) -> str | None:
-        """Nothing: the profile never changes."""
-        return None
-
-    @property
-    def fallback_id(self) -> str | None:
-        """Nothing."""
-        return None
-
-    @property
     def metric_dimension(self) -> str:
         """The profile's own id, which Bedrock's metrics have for ModelId."""
         return self.resource.attr_inference_profile_id
@@ -244,8 +235,8 @@ def _check_tags(given: Mapping[str, str] | None) -> dict[str, str]:
                     f"tag {name} is {found!r:.80}; it must have at most {most} characters of letters, "
                     "digits, blanks and _ . : / = + @ -"
                 )
-        if key.lower().startswith("aws:"):
-            raise TokenmillError(f"tag key is {key!r}; it must not be empty or begin with aws:")
+        if key.lower().startswith(("aws:", "tokenmill:")):
+            raise TokenmillError(f"tag key is {key!r}; it must not be empty or begin with aws: or tokenmill:")
     return tags
 
 

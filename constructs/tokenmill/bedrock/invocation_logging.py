@@ -15,9 +15,10 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from tokenmill.bedrock.homes import check_place
+from tokenmill.bedrock.resources import ID as RESOURCES_ID
 from tokenmill.bedrock.resources import BedrockResources
 from tokenmill.core._checks import as_whole, as_whole_or_none, plain_folder
-from tokenmill.core._kinds import BUCKET, KEY, LOG_GROUP, flags, instance, instance_or_none, resource, texts
+from tokenmill.core._kinds import BUCKET, KEY, LOG_GROUP, flags, instance_or_none, resource, texts
 from tokenmill.core.errors import TokenmillError
 from tokenmill.security import actions
 from tokenmill.security.acknowledge import acknowledge, any_resource
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 RESOURCE_TYPE = "Custom::TokenmillInvocationLogging"
 PARAMETER = "/tokenmill/bedrock/invocation-logging"
 STREAM = "aws/bedrock/modelinvocations"
+REMOVALS = (cdk.RemovalPolicy.RETAIN, cdk.RemovalPolicy.DESTROY)
 FOLDER = "BedrockModelInvocationLogs"
 SERVICE = "bedrock.amazonaws.com"
 # A century; S3 takes no more than a 32-bit number of days.
@@ -159,9 +161,12 @@ class InvocationLogging(Construct):
         instance_or_none(LogStream, stream=stream)
         instance_or_none(LogBucket, bucket=bucket)
         flags(replace_existing=replace_existing)
-        instance(cdk.RemovalPolicy, removal_policy=removal_policy)
+        if removal_policy not in REMOVALS:
+            allowed = ", ".join(f"RemovalPolicy.{item.name}" for item in REMOVALS)
+            raise TokenmillError(f"removal_policy is {removal_policy!r:.60}; give one of {allowed}")
         _check_data(data)
         check_place(scope, id, _given(stream, bucket))
+        _check_only(scope)
         super().__init__(scope, id)
         self._removal_policy = removal_policy
         self._waits_for: list[IDependable] = []
@@ -179,6 +184,7 @@ class InvocationLogging(Construct):
         if bucket is not None:
             self.bucket = self._bucket("Bucket", bucket)
             properties["S3"] = {"Bucket": self.bucket.bucket_name, "Prefix": bucket.prefix}
+        BedrockResources.of(self).logged_by = self.node.path
         self.resource = BedrockResources.of(self).resource(
             self,
             "Setting",
@@ -308,6 +314,16 @@ def _given(stream: LogStream | None, bucket: LogBucket | None) -> dict[str, cdk.
     if stream is not None:
         found["stream.log_group"], found["stream.encryption_key"] = stream.log_group, stream.encryption_key
     return found
+
+
+def _check_only(scope: Construct) -> None:
+    made = cdk.Stack.of(scope).node.try_find_child(RESOURCES_ID)
+    owner = made.logged_by if isinstance(made, BedrockResources) else ""
+    if owner:
+        raise TokenmillError(
+            f"{owner} sets invocation logging already, which is one setting of an account and region; give "
+            "that one stream, bucket and data"
+        )
 
 
 def _check_data(data: Sequence[str]) -> None:

@@ -45,6 +45,20 @@ class IBedrockModel(Protocol):
         """
 
 
+class FixedModel:
+    """A model that is called by one id for good, and that nothing stands in for."""
+
+    @property
+    def handle(self) -> str | None:
+        """Nothing: the id never changes."""
+        return None
+
+    @property
+    def fallback_id(self) -> str | None:
+        """Nothing."""
+        return None
+
+
 @runtime_checkable
 class IManagedPrompt(Protocol):
     """A version of a prompt that Converse takes instead of a model's id."""

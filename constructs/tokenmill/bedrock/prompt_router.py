@@ -18,6 +18,7 @@ from tokenmill.bedrock.foundation_model import (
     tell_of_regions,
 )
 from tokenmill.bedrock.homes import check_place
+from tokenmill.bedrock.model import FixedModel
 from tokenmill.core._checks import known
 from tokenmill.core._kinds import flags, members
 from tokenmill.core.bedrock_profiles import (
@@ -42,7 +43,7 @@ MOST_DIFFERENCE = 100
 LONGEST_NAME = 64
 
 
-class PromptRouter(Construct):
+class PromptRouter(FixedModel, Construct):
     """An intelligent prompt router over two models of your choice.
 
     Bedrock predicts for each prompt how good each model's answer would be, and takes the fallback model
@@ -129,16 +130,6 @@ class PromptRouter(Construct):
     def model_id(self) -> str:
         """The router's ARN, which Converse takes."""
         return self.arn
-
-    @property
-    def handle(self) -> str | None:
-        """Nothing: the router's ARN never changes."""
-        return None
-
-    @property
-    def fallback_id(self) -> str | None:
-        """Nothing: the router itself falls back."""
-        return None
 
     @property
     def metric_dimension(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 LONGEST_TEXT = 200_000
 MOST_ANSWER_TOKENS = 512_000
 MOST_STOPS = 4
+# Control characters and halves of surrogate pairs: neither XML nor UTF-8 has them, and templates go by both.
+UNSENDABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 MOST_VARIANTS = 3
 # "PutMetricAlarm" (Amazon CloudWatch API Reference): periods below an hour look back a day at most.
 MOST_QUARTERS = 96
@@ -172,6 +175,12 @@ class PromptVariant:
                 "roles alternate"
             )
         for part in self.parts:
+            wrong = UNSENDABLE.search(part.text)
+            if wrong is not None:
+                raise TokenmillError(
+                    f"variant {self.name!r} has the character {wrong[0]!r} at {wrong.start()}, which no template "
+                    "can hold; leave it out"
+                )
             if len(part.text) > LONGEST_TEXT:
                 raise TokenmillError(
                     f"variant {self.name!r} has a text of {len(part.text)} characters; Bedrock takes "

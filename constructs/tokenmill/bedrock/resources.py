@@ -56,6 +56,7 @@ class BedrockResources(Construct):
 
     def __init__(self, scope: Construct, id: str, *, hosting: FunctionHosting | None = None) -> None:
         super().__init__(scope, id)
+        self.logged_by = ""
         self.handler = RuntimeFunction(
             self,
             "Function",

@@ -103,6 +103,8 @@ class TokenQuota(Construct):
                 f"models has {len(models)} entries; give a list of 1 to {MOST_MODELS} that share the quota"
             )
         named = [named_model(scope, model).metric_dimension for model in models]
+        if len(set(named)) < len(named):
+            raise TokenmillError(f"models has {', '.join(named)}; give each once, or its tokens count twice")
         _check_target(target)
         instance_or_none(QuotaLoad, load=load)
         super().__init__(scope, id)
@@ -210,8 +212,8 @@ def _check_target(target: object) -> None:
     if target is None or (isinstance(target, str) and cdk.Token.is_unresolved(target)):
         return
     text("target", target)
-    if len(str(target)) > LONGEST_DIMENSION:
+    if len(str(target)) > LONGEST_DIMENSION or not str(target).isascii():
         raise TokenmillError(
             f"target is {target!r:.80} of {len(str(target))} characters; a dimension of CloudWatch has at "
-            f"most {LONGEST_DIMENSION}, so give the Target of a gateway's model"
+            f"most {LONGEST_DIMENSION}, all of ASCII, so give the Target of a gateway's model"
         )

@@ -88,8 +88,8 @@ def check_apart(made: UnitHours, taken: Sequence[UnitHours]) -> None:
         days = one.timezone == two.timezone and _days(one.days) & _days(two.days)
         if made.own and other.own and days and one.start < two.end and two.start < one.end:
             raise TokenmillError(
-                f"schedules {other.id!r} and {made.id!r} overlap, and both own the resource's own units, which "
-                "would be bought twice; give one of them units= of its own, or let them not overlap"
+                f"schedules {other.id!r} and {made.id!r} overlap, and both own the resource's own units, "
+                "which would be bought twice; give one of them units= of its own, or let them not overlap"
             )
 
 

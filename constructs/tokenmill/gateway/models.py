@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 
 from tokenmill.core._checks import as_whole, text
@@ -240,7 +241,7 @@ class ServedModel:
         )
 
     def check(self, scope: IConstruct) -> None:
-        """Refuse a model of Bedrock that cannot be called from the stack.
+        """Refuse a model of Bedrock that cannot be called from the stack; warn of options that it has not.
 
         Args:
             scope: A construct of the stack.
@@ -249,7 +250,7 @@ class ServedModel:
             TokenmillError: If an id is unknown, or cannot be called from the stack's region.
         """
         for model in self._asked():
-            _bedrock_model(scope, model)
+            self._tell(scope, _bedrock_model(scope, model))
 
     def grant_invoke(self, grantee: iam.IGrantable, *, scope: IConstruct) -> iam.Grant:
         """Let a principal call this model and what stands in for it, and nothing else.
@@ -278,6 +279,20 @@ class ServedModel:
         own = None if isinstance(self.bedrock, str) else self.bedrock.fallback_id
         given = None if own is not None or self.options is None else self.options.fallback
         return [self.bedrock] if given is None else [self.bedrock, given]
+
+    def _tell(self, scope: IConstruct, model: IBedrockModel) -> None:
+        from tokenmill.bedrock.foundation_model import NamedModel
+
+        # What an application inference profile stands for is known here, and its ARN is not.
+        named = getattr(model, "source", model)
+        if self.options is None or not isinstance(named, NamedModel):
+            return
+        from tokenmill.bedrock.options import Latency
+        from tokenmill.core.serving_modes import serving_notes
+
+        tier, optimized = self.options.service_tier, self.options.latency is Latency.OPTIMIZED
+        for note in serving_notes(named.model_id, service_tier=tier, optimized=optimized):
+            cdk.Validations.of(scope).add_warning("tokenmill:ServingMode", f"model {self.name!r}: {note}")
 
     def _bedrock_use(self) -> gateway_options.BedrockUse | None:
         if self.bedrock is None:

@@ -28,6 +28,7 @@ LABEL = "Parts"
 _JOB_SECONDS = 280 * 60
 _EVENT_SECONDS = 600
 _RUN_SECONDS = 900
+_SHOWN = 500
 _FILES = ("s3:GetObject", "s3:PutObject", "s3:ListBucket")
 _BATCH = {
     "batch-profile-model", "batch-submit-rights", "batch-role-condition", "batch-name-taken", "batch-event",
@@ -113,7 +114,7 @@ def _ended(aws: Aws, bucket: str, arn: str, inbox: Inbox) -> Iterator[tuple[str,
     yield "batch-event", tried(lambda: _event(aws, arn, job, inbox))
     if worked:
         yield "batch-output", tried(lambda: _output(aws, bucket, arn))
-        yield "batch-records", tried(lambda: _records(aws, bucket, arn))
+        yield "batch-records", tried(lambda: _records(aws, bucket))
 
 
 def _profile(aws: Aws, model: Model) -> str:
@@ -228,10 +229,17 @@ def _keys(aws: Aws, bucket: str) -> list[str]:
     return [item["Key"] for item in found.get("Contents", [])]
 
 
-def _records(aws: Aws, bucket: str, arn: str) -> Outcome:
-    (key,) = [key for key in _keys(aws, bucket) if key.endswith(f"{PART_FILE}.out")]
+def _records(aws: Aws, bucket: str) -> Outcome:
+    listed = _keys(aws, bucket)
+    key = next((key for key in listed if key.endswith(f"{PART_FILE}.out")), None)
+    if key is None:
+        return Outcome(Verdict.UNCLEAR, {"objects": listed})
     body = aws.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
-    records = {found["recordId"]: found for found in map(json.loads, body.splitlines())}
+    try:
+        records = {found["recordId"]: found for found in map(json.loads, body.splitlines())}
+    except (ValueError, KeyError, TypeError) as error:
+        beginning = body[:_SHOWN].decode(errors="replace")
+        return Outcome(Verdict.FAILS, {"error": str(error), "begins_with": beginning})
     broken = records.pop(record_id(BROKEN), {})
     answered = [found for found in records.values() if "usage" in found.get("modelOutput", {})]
     seen = {

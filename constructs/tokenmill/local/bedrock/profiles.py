@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from tokenmill.core.bedrock_prices import STANDARD, bedrock_prices
 from tokenmill.core.bedrock_profiles import profile_route, split_profile
 from tokenmill.core.errors import TokenmillError
 from tokenmill.local.aws_requests import AwsError, Params, Scope
@@ -185,16 +186,28 @@ class Profiles:
 def routed_model(router: Params, input_tokens: int) -> str:
     """Return the model that a router takes for a prompt.
 
+    The longer the prompt, the further the cheaper model is predicted to fall behind the dearer one. A dear
+    fallback is left where the drop is within the difference, a cheap one where the gain is above it ("Prompt
+    router criteria and fallback model", Amazon Bedrock User Guide).
+
     Args:
         router: As GetPromptRouter describes it.
-        input_tokens: Tokens of the prompt; the more, the worse the other model is predicted to answer.
+        input_tokens: Tokens of the prompt.
     """
     fallback: str = router["fallbackModel"]["modelArn"]
     others = [entry["modelArn"] for entry in router["models"] if entry["modelArn"] != fallback]
+    if not others:
+        return fallback
+    other = str(others[0])
     predicted = min(100.0, input_tokens / TOKENS_A_PERCENT)
-    if others and predicted <= float(router["routingCriteria"]["responseQualityDifference"]):
-        return str(others[0])
-    return fallback
+    within = predicted <= float(router["routingCriteria"]["responseQualityDifference"])
+    return other if within is (_usd(other) <= _usd(fallback)) else fallback
+
+
+def _usd(arn: str) -> float:
+    """The price of a million prompt tokens, wherever it is listed; a model without one counts as cheap."""
+    rows = bedrock_prices().get(split_profile(arn.rsplit("/", 1)[-1])[1], {})
+    return max((row.tiers[STANDARD].input for row in rows.values()), default=0.0)
 
 
 def _family(arn: str) -> str:
