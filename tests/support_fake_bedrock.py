@@ -1,4 +1,4 @@
-"""Amazon Bedrock as the probes of `tokenmill verify` meet it: named resources, callers with rights, counts."""
+"""Amazon Bedrock as the probes of `tokenmill verify` meet it: named things, callers with rights, counts."""
 
 from __future__ import annotations
 

@@ -83,8 +83,12 @@ def test_without_account_the_lines_are_listed_and_nothing_is_called(run: Run) ->
     document = json.loads(run("verify", "--json").stdout)
     assert [line["id"] for line in document["lines"]] == [line.id for line in LINES]
     unpriced = [line for line in document["lines"] if line["usd_at_most"] is None]
-    assert {line["id"] for line in unpriced} == {"trn2-thin-image", "trn2-artifact-reuse"}
-    assert all("no price is known for ml.trn2.48xlarge" in line["price_missing"] for line in unpriced)
+    without = {
+        "trainium-endpoint": "no price is known for ml.trn2.48xlarge",
+        "bedrock-units": "no price is known for a unit of amazon.titan-embed-text-v1:2:8k by the hour",
+    }
+    assert {line["deployment"] for line in unpriced} == set(without)
+    assert all(without[line["deployment"]] in line["price_missing"] for line in unpriced)
     assert all(line["usd_at_most"] > 0 for line in document["lines"] if line not in unpriced)
 
 

@@ -41,7 +41,8 @@ class Work(BedrockWorld):
         self.folder, self.usage, self.same_name = "/", True, "ConflictException"
         self.profile_taken, self.submit_needs = True, "bedrock:CreateModelInvocationJob"
         self.answer_needs, self.custom_says = "states:SendTaskSuccess", "no manifest.json in S3"
-        self.distilled: dict[str, Any] = {"customizationConfig": {"distillationConfig": {}}}
+        teacher = {"teacherModelConfig": {"teacherModelIdentifier": "teacher"}}
+        self.distilled: dict[str, Any] = {"customizationConfig": {"distillationConfig": teacher}}
         self.setting: dict[str, Any] = {}
         self.refusals = [AwsError("ValidationException", "cannot write yet")]
         self.adds: dict[str, Any] = {}

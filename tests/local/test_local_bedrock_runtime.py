@@ -94,7 +94,7 @@ def test_a_profile_of_another_geography_is_refused(control: Any, runtime: Any) -
 
 @pytest.mark.parametrize("fallback", [PRO, LITE])
 def test_a_router_chooses_by_its_criteria_and_says_whom(runtime: Any, control: Any, fallback: str) -> None:
-    """A short prompt goes to the cheap model, a long one to the dear one, whichever of them is the fallback."""
+    """A short prompt goes to the cheap model, a long one to the dear one, whichever is the fallback."""
     router = control.create_prompt_router(
         promptRouterName="two models",
         models=[{"modelArn": arn_of(PRO)}, {"modelArn": arn_of(LITE)}],

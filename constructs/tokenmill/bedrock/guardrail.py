@@ -13,7 +13,7 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from tokenmill.bedrock.guardrail_values import GuardrailPolicies
-from tokenmill.bedrock.homes import check_place
+from tokenmill.bedrock.homes import WITHOUT_GUARDRAILS, check_place, check_type
 from tokenmill.core._kinds import KEY, choice, instance, resource, texts
 from tokenmill.core.errors import TokenmillError
 from tokenmill.security import actions
@@ -131,6 +131,7 @@ class Guardrail(Construct):
         _check_kept(policies.digest, kept_versions)
         resource(KEY, encryption_key=encryption_key)
         check_place(scope, id, {"encryption_key": encryption_key})
+        check_type(scope, "AWS::Bedrock::Guardrail", WITHOUT_GUARDRAILS)
         super().__init__(scope, id)
         self.policies = policies
         self.encryption_key = encryption_key

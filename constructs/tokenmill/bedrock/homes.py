@@ -12,13 +12,28 @@ from tokenmill.core.errors import TokenmillError
 from tokenmill.security.place import known, place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from constructs import IConstruct
 
     from tokenmill.security.hosting import FunctionHosting
 
 WITHOUT_BEDROCK = "cn-"
+# Resource types by region, as CloudFormation publishes them and cfn-lint 1.58.0 has them.
+WITHOUT_GUARDRAILS = frozenset({"af-south-1", "ap-east-1", "ap-southeast-6", "ca-west-1", "mx-central-1"})
+WITHOUT_PROMPTS = frozenset(
+    {
+        *WITHOUT_GUARDRAILS,
+        "ap-east-2",
+        "ap-southeast-3",
+        "ap-southeast-4",
+        "ap-southeast-5",
+        "ap-southeast-7",
+        "il-central-1",
+        "me-central-1",
+        "us-west-1",
+    }
+)
 
 
 def region_of(scope: IConstruct) -> str | None:
@@ -82,6 +97,24 @@ def check_home(scope: IConstruct, resources: Mapping[str, cdk.IResource | None])
                 f"{name} is in {home}, and the stack in {here}, which uses what is in its own region; give "
                 f"one in {here}"
             )
+
+
+def check_type(scope: IConstruct, kind: str, missing: Collection[str]) -> None:
+    """Refuse a region in which CloudFormation has no such type.
+
+    Args:
+        scope: A construct of the stack.
+        kind: The type.
+        missing: Regions without it.
+
+    Raises:
+        TokenmillError: If the stack is in one of them.
+    """
+    region = region_of(scope)
+    if region in missing:
+        raise TokenmillError(
+            f"{region} has no {kind} in CloudFormation; deploy to another region, such as us-east-1"
+        )
 
 
 def of_hosting(hosting: FunctionHosting | None) -> dict[str, cdk.IResource | None]:

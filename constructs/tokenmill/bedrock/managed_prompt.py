@@ -18,7 +18,7 @@ from tokenmill.bedrock.foundation_model import (
     NamedModel,
     named_model,
 )
-from tokenmill.bedrock.homes import check_place
+from tokenmill.bedrock.homes import WITHOUT_PROMPTS, check_place, check_type
 from tokenmill.bedrock.inference_profile import InferenceProfile
 from tokenmill.bedrock.prompt_values import (
     MOST_VARIANTS,
@@ -100,6 +100,7 @@ class ManagedPrompt(Construct):
         resource(KEY, encryption_key=encryption_key)
         topic = None if cache_alarm is None else cache_alarm.topic
         check_place(scope, id, {"encryption_key": encryption_key, "the topic of cache_alarm": topic})
+        check_type(scope, "AWS::Bedrock::Prompt", WITHOUT_PROMPTS)
         budget = whole("max_prompt_tokens", max_prompt_tokens)
         if budget < 1:
             raise TokenmillError(f"max_prompt_tokens is {budget}; it must be 1 or more")

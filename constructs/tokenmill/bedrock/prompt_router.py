@@ -85,7 +85,7 @@ class PromptRouter(FixedModel, Construct):
         named = [
             model
             if isinstance(model, NamedModel)
-            else NamedModel(model, region=region, allow_unlisted=allow_unlisted)
+            else NamedModel(str(model), region=region, allow_unlisted=allow_unlisted)
             for model in members("models", models, str, NamedModel)
         ]
         for model in named:

@@ -178,8 +178,8 @@ class PromptVariant:
             wrong = UNSENDABLE.search(part.text)
             if wrong is not None:
                 raise TokenmillError(
-                    f"variant {self.name!r} has the character {wrong[0]!r} at {wrong.start()}, which no template "
-                    "can hold; leave it out"
+                    f"variant {self.name!r} has the character {wrong[0]!r} at {wrong.start()}, which no "
+                    "template can hold; leave it out"
                 )
             if len(part.text) > LONGEST_TEXT:
                 raise TokenmillError(

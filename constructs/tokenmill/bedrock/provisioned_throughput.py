@@ -217,9 +217,9 @@ class ProvisionedThroughput(UnitMetrics):
             What opens and what closes the hours.
 
         Raises:
-            TokenmillError: If the id is taken, the number cannot be, hours of own units overlap, the resource's
-                own units cannot be given up every evening, or a day would cost more than the spend guard of
-                `scale_on_tokens`.
+            TokenmillError: If the id is taken, the number cannot be, hours of own units overlap, the
+                resource's own units cannot be given up every evening, or a day would cost more than the
+                spend guard of `scale_on_tokens`.
         """
         check_hours(id, hours, self._hours)
         counted = self._declared.units if units is None else whole_units(units)

@@ -251,9 +251,9 @@ def _only(found: list[Declared], stack: str, name: str) -> Declared | None:
 
 
 def _bought(units: Declared) -> bool:
-    id = units.id
+    id, key = units.id, units.wanted.key(units.id.owner)
     return any(
-        each.resource == str(id) and not each.retained and slot_of(each.name, id.key) == COMMITTED
+        each.resource == str(id) and not each.retained and slot_of(each.name, key) == COMMITTED
         for each in Market().held(id.owner, id.generation, (units.wanted.name,))
     )
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
     import boto3
+
+REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d+")
 
 
 def session_in(region: str) -> boto3.Session:
@@ -20,11 +23,21 @@ def session_in(region: str) -> boto3.Session:
         region: The region; empty for the configured one.
 
     Raises:
-        TokenmillError: None is given and none is configured.
+        TokenmillError: None is given and none is configured, it is no region's name, or AWS_PROFILE names none.
     """
     import boto3
+    from botocore.exceptions import ProfileNotFound
 
-    session = boto3.Session(region_name=region or os.environ.get("AWS_REGION") or None)
-    if session.region_name is None:
+    try:
+        session = boto3.Session(region_name=region or os.environ.get("AWS_REGION") or None)
+    except ProfileNotFound as error:
+        raise TokenmillError(
+            f"profile {os.environ.get('AWS_PROFILE', '')!r} is not in the AWS configuration; set AWS_PROFILE to "
+            "one that `aws configure list-profiles` shows, or unset it"
+        ) from error
+    found = session.region_name
+    if found is None:
         raise TokenmillError("no region is configured; give --region, or set AWS_REGION")
+    if not REGION.fullmatch(found):
+        raise TokenmillError(f"region is {found!r:.60}; give one such as us-east-1")
     return session

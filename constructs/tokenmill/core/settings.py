@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tokenmill.core._settings_reader import COMPLIANCE_PACKS, STACKS, read_batch, read_section
 from tokenmill.core.batch_settings import BATCH, BatchSettings
+from tokenmill.core.bedrock_prices import plain_id
+from tokenmill.core.bedrock_profiles import check_known, profile_route, split_profile
 from tokenmill.core.calibration import Calibration
 from tokenmill.core.errors import SettingsError, TokenmillError
 from tokenmill.core.model_catalog import check_reference, find_model, model_file
@@ -203,12 +205,31 @@ def _batch(path: Path, section: object, problems: list[str]) -> BatchSettings | 
             f"{BATCH}.bedrock_model: {named!r} is not a Bedrock model id; give one such as "
             "amazon.nova-lite-v1:0, or an inference profile's id"
         )
+    elif named is not None:
+        problems += _batch_model_problems(named, settings.region)
     if settings.model is not None:
         try:
             check_reference(settings.model, path.parent)
         except TokenmillError as error:
             problems.append(f"{BATCH}.model: {error}")
     return settings
+
+
+def _batch_model_problems(model: str, region: str) -> list[str]:
+    """What the stack would refuse: an unknown model, or one that cannot be called from the region."""
+    try:
+        plain = plain_id(model)
+        check_known(plain)
+        if split_profile(plain)[0]:
+            profile_route(plain, region)
+    except TokenmillError as error:
+        return [f"{BATCH}.bedrock_model: {error}"]
+    home = model.split(":")[3] if model.startswith("arn:") else ""
+    if home not in ("", region):
+        return [f"{BATCH}.bedrock_model: {model!r} is in {home} and {BATCH}.region {region}; give the id"]
+    if region.startswith("cn-"):
+        return [f"{BATCH}.region: {region} has no Amazon Bedrock; leave bedrock_model out, or choose another"]
+    return []
 
 
 def settings_from(stack: str, path: Path, keys: Mapping[str, Any]) -> StackSettings:

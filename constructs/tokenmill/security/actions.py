@@ -248,7 +248,7 @@ UNITS_CHANGE = (
     "bedrock:UpdateProvisionedModelThroughput",
 )
 # "Actions, resources, and condition keys" for Service Quotas, AWS Systems Manager, Amazon CloudWatch and AWS
-# CloudFormation: how many units may be bought, what was kept, an alarm that stays, whether a resource is gone.
+# CloudFormation: how many units may be bought, what was kept, an alarm that stays, whether it is gone.
 UNITS_QUOTA_READ = ("servicequotas:GetServiceQuota", "servicequotas:ListServiceQuotas")
 UNITS_LEDGER = ("ssm:DeleteParameter", "ssm:GetParameter", "ssm:PutParameter")
 UNITS_LEDGER_LIST = ("ssm:GetParametersByPath",)
@@ -256,7 +256,7 @@ UNITS_HANDLE_READ = ("ssm:GetParameter",)
 UNITS_ALARM = ("cloudwatch:DeleteAlarms", "cloudwatch:PutMetricAlarm")
 UNITS_USE_READ = ("cloudwatch:GetMetricData",)
 UNITS_STACK_READ = ("cloudformation:DescribeStackResource", "cloudformation:DescribeStacks")
-# "StartExecution" (AWS Step Functions): the function of Bedrock's custom resources starts what waits for them.
+# "StartExecution" (AWS Step Functions): the function of Bedrock's resources starts what waits for them.
 WAITER_START = ("states:StartExecution",)
 
 # "Set up permissions to use Amazon Bedrock Guardrails": who has texts assessed, and decrypts a guardrail with
