@@ -38,15 +38,10 @@ class BedrockExamples(Examples):
             check=False,
         )
 
-    def destroy(self, stack: str) -> subprocess.CompletedProcess[str]:
-        """Delete a stack as docs/local-cloud.md says."""
-        return self.run_with("cdk", "destroy", "--app", "cdk.out", "--force", stack)
-
-    def destroyed(self, stack: str) -> str:
-        """Delete a stack, which must succeed; return what the command printed."""
-        done = self.destroy(stack)
+    def destroyed(self, stack: str, *, app: str = "cdk.out") -> None:
+        """Delete a stack as docs/local-cloud.md says, which must succeed."""
+        done = self.run_with("cdk", "destroy", "--app", app, "--force", stack)
         assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
 
     def units(self) -> list[dict[str, Any]]:
         """All model units that are paid for."""

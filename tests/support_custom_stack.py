@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from support_lambda_invocations import Function
 
-POLL_SECONDS = 20.0
-# An hour, which is the longest ServiceTimeout, and a little more than a waiter may take.
-MOST_POLLS = 150
+POLL_SECONDS = 40.0
+# A little more than the hour that ServiceTimeout allows at most.
+MOST_POLLS = 100
 CLEANUP_ATTEMPTS = 3
 LAMBDA_ATTEMPTS = 3
 

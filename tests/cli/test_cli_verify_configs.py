@@ -224,8 +224,12 @@ def test_an_endpoint_that_the_reservation_does_not_take_fails(resources: Resourc
 
 
 def test_lines_that_are_asked_for_by_name_are_in_no_run_of_all() -> None:
-    left_out = {line.id for line in LINES} - {line.id for line in unnamed(LINES)}
-    assert left_out == {"reserved-components", "trn2-thin-image", "trn2-artifact-reuse"}
+    """They cost much, change a setting of the whole account, or need what an account may not have."""
+    left_out = {line.deployment for line in LINES} - {line.deployment for line in unnamed(LINES)}
+    assert left_out == {
+        "reserved-endpoint", "trainium-endpoint", "bedrock-logging", "bedrock-import", "bedrock-deployments",
+        "bedrock-units", "committed-units",
+    }  # fmt: skip
 
 
 @pytest.mark.usefixtures("project")

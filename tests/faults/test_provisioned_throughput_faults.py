@@ -47,7 +47,7 @@ OPERATIONS = (
 
 BEHAVIOURS = st.builds(
     Behaviour,
-    creating_seconds=st.sampled_from([0.0, 60.0, 300.0]),
+    creating_seconds=st.sampled_from([0.0, 60.0, 130.0]),
     get_lag_seconds=st.sampled_from([0.0, 5.0, 45.0]),
     list_lag_seconds=st.sampled_from([0.0, 5.0, 45.0]),
     token_seconds=st.sampled_from([8 * 3600.0, 600.0]),

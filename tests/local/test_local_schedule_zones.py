@@ -1,13 +1,20 @@
-"""EventBridge Scheduler's time zones in the local cloud."""
+"""EventBridge Scheduler in the local cloud: time zones, and rates that begin at once."""
 
 from __future__ import annotations
 
 import importlib
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
-from tokenmill.local.ministack_schedules import ZonedExpression, zoned_at, zoned_fields, zoned_next_fire
+from tokenmill.local.ministack_schedules import (
+    ZonedExpression,
+    begin_at_once,
+    zoned_at,
+    zoned_fields,
+    zoned_next_fire,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,3 +42,28 @@ def test_expressions_without_a_zone_stay_in_utc() -> None:
     assert utc == datetime(2026, 1, 14, 8, tzinfo=UTC).timestamp()
     assert tokyo is not None
     assert utc - tokyo == 9 * 3600
+
+
+class Ticking:
+    """MiniStack's module of EventBridge Scheduler, as far as its clock goes."""
+
+    def __init__(self, **expressions: str) -> None:
+        self._schedules = SimpleNamespace(
+            _data={name: {"ScheduleExpression": text} for name, text in expressions.items()}
+        )
+        self._schedule_last_fired = {"gone": 5.0}
+        self.ticks = 0
+
+    def _tick_schedules(self) -> None:
+        self.ticks += 1
+
+
+def test_a_rate_begins_when_it_is_made_and_forgets_what_was_deleted() -> None:
+    """A rate is overdue at once; a cron expression is not, and a name that was deleted begins anew."""
+    events = importlib.import_module("ministack.services.eventbridge")
+    scheduler = Ticking(hourly="rate(1 hour)", daily="cron(0 8 ? * MON-FRI *)", later="rate(1 hour)")
+    scheduler._schedules._data["later"]["StartDate"] = 2.0e9
+    begin_at_once(scheduler, events)
+    scheduler._tick_schedules()
+    assert scheduler._schedule_last_fired == {"hourly": 0.0}
+    assert scheduler.ticks == 1

@@ -23,7 +23,8 @@ def session_in(region: str) -> boto3.Session:
         region: The region; empty for the configured one.
 
     Raises:
-        TokenmillError: None is given and none is configured, it is no region's name, or AWS_PROFILE names none.
+        TokenmillError: None is given and none is configured, it is no region's name, or AWS_PROFILE is
+            unknown.
     """
     import boto3
     from botocore.exceptions import ProfileNotFound
@@ -32,8 +33,8 @@ def session_in(region: str) -> boto3.Session:
         session = boto3.Session(region_name=region or os.environ.get("AWS_REGION") or None)
     except ProfileNotFound as error:
         raise TokenmillError(
-            f"profile {os.environ.get('AWS_PROFILE', '')!r} is not in the AWS configuration; set AWS_PROFILE to "
-            "one that `aws configure list-profiles` shows, or unset it"
+            f"profile {os.environ.get('AWS_PROFILE', '')!r} is not in the AWS configuration; set AWS_PROFILE "
+            "to one that `aws configure list-profiles` shows, or unset it"
         ) from error
     found = session.region_name
     if found is None:
