@@ -120,8 +120,12 @@ FLOORS = {
     "blue_green": ("ml.g6e.2xlarge", 5),
     "endpoint_only": ("ml.inf2.8xlarge", 2),
     "gpu_fallback_pool": ("ml.g6e.2xlarge", 2),
+    "import_model": None,
     "inf2_chat": ("ml.inf2.24xlarge", 1),
     "lora_adapters": ("ml.g6e.2xlarge", 2),
+    "nightly_batch": None,
+    "office_hours_units": None,
+    "prompt_router": None,
     "scale_to_zero": ("ml.inf2.8xlarge", 0),
     "trn2_70b": ("ml.trn2.48xlarge", 1),
 }
@@ -134,7 +138,8 @@ def test_an_example_is_priced_to_the_last_resource(name: str, tmp_path: Path) ->
     found = [(line.item, line.quantity) for line in report.lines if line.what == "endpoint instances"]
     assert found == ([] if FLOORS[name] is None else [FLOORS[name]])
     assert report.unknown == ()
-    assert {line.item for line in report.missing} <= {"ml.trn2.48xlarge"}
+    unpriced = {"ml.trn2.48xlarge", "unit.amazon.nova-lite-v1:0:24k"}
+    assert {line.item for line in report.missing} <= unpriced
     runs = {"batch_transform": ["ml.g5.12xlarge"], "trn2_70b": ["ml.trn2.48xlarge"]}
     assert [run.instance_type for run in report.runs] == runs.get(name, [])
     if name == "gpu_fallback_pool":

@@ -312,9 +312,7 @@ def test_fails_to_import_without_a_name(stack: cdk.Stack) -> None:
 def test_fails_for_a_metric_that_nobody_publishes(stack: cdk.Stack) -> None:
     """The contract lists what there is."""
     endpoint = LlmEndpoint.from_component_name(stack, "Llm", endpoint_name="chat", component_name="chat-1")
-    with pytest.raises(
-        ValueError, match="no metric is called 'Tokens'; the contract has CachedInputTokens, "
-    ):
+    with pytest.raises(ValueError, match="no metric is called 'Tokens'; the contract has CacheWriteTokens, "):
         endpoint.metric("Tokens")
 
 

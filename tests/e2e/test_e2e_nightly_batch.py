@@ -64,9 +64,11 @@ def lines(examples: Examples, bucket: str, key: str) -> list[dict[str, Any]]:
 def test_a_night_s_records_are_answered_in_order(examples: Examples, outputs: dict[str, str]) -> None:
     """Every line with its name and a word, in the order of the lines; the bill is of the batch tier."""
     given = {"input": upload(examples, outputs["Files"], RECORDS), "output": "output/night"}
-    found = run(examples, outputs["StateMachine"], given)
-    assert found["status"] == "SUCCEEDED", found
-    told = json.loads(found["output"])
+    done = examples.run("jobs", "run", "batch", "--input", json.dumps(given))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{RECORDS:,} of {RECORDS:,} records are answered, for " in done.stdout
+    [job] = json.loads(examples.run("jobs", "list", "--json").stdout)["jobs"]
+    told = job["last"]["output"]
     assert (told["records"], told["failed"]) == (RECORDS, 0)
     assert told["jobs"] == -(-RECORDS // 50_000)
     assert list(told["report"]["tiers"]) == ["batch"]

@@ -16,6 +16,8 @@ from tokenmill.core.errors import TokenmillError
 from tokenmill_runtime.jobs import KINDS, VERSION_KINDS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tokenmill.cli._job_runner import Execution, Job, JobRunner
 
 FIRST_POLL_SECONDS, POLL_SECONDS = 1.0, 10.0
@@ -249,8 +251,21 @@ def _report(job: Job, execution: Execution, key: str, *, as_json: bool, waited: 
         typer.echo(f"{execution.status.lower()} after {_span(execution.seconds)}{reason}", err=True)
     elif waited:
         typer.echo(f"succeeded after {_span(execution.seconds)}")
+        for line in _told(execution.output):
+            typer.echo(line)
     if failed:
         raise typer.Exit(FAILED_CODE)
+
+
+def _told(output: Mapping[str, Any]) -> list[str]:
+    """Return what people ask of a run that answered records: how many, where, and for how much."""
+    report = output.get("report")
+    if not isinstance(report, dict):
+        return []
+    counted = f"{output['succeeded']:,} of {output['records']:,} records are answered"
+    usd = report.get("usd")
+    cost = "at a price that is not known here" if usd is None else f"for {usd:.2f} USD on AWS"
+    return [f"{counted}, {cost}: {output['cost']}", f"results: {output['results']}"]
 
 
 def _say_built(job: Job, key: str, text: str, *, as_json: bool) -> None:

@@ -277,6 +277,7 @@ BY_USE: dict[str, str] = {
     "AWS::Bedrock::Agent": "model calls",
     "AWS::Bedrock::DataSource": "embedding of what is ingested",
     "AWS::Bedrock::Guardrail": "text units that are checked",
+    "AWS::Bedrock::IntelligentPromptRouter": "requests that are routed, and model calls",
     "AWS::Bedrock::KnowledgeBase": "embedding and retrieval",
     "AWS::CloudFront::Distribution": "requests and data out",
     "AWS::CloudTrail::Trail": "events",
@@ -303,6 +304,7 @@ BY_USE: dict[str, str] = {
     "AWS::StepFunctions::StateMachine": "state transitions or duration",
     "AWS::WAFv2::WebACL": "requests",
     "AWS::XRay::Group": "traces",
+    "Custom::TokenmillModelDeployment": "model calls; the stored model besides, deployed or not",
 }
 """What is paid for by use, by type; some of these cost without traffic besides."""
 
@@ -368,6 +370,8 @@ FREE = (
     "Custom::TokenmillBuildRun",
     "Custom::TokenmillCompiledModel",
     "Custom::TokenmillHold",
+    "Custom::TokenmillInvocationLogging",
+    "Custom::TokenmillModelArtifact",
     "Custom::TokenmillRelease",
 )
 """Types, and beginnings of types (ending in ::), that cost nothing by themselves; the two tables go first."""

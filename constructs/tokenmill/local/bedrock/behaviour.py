@@ -41,8 +41,8 @@ class Behaviour:
         updating_seconds: How long a change is Updating.
         job_seconds: How long a job that makes a model runs.
         job_step_seconds: How long a batch job is Submitted, Validating, Scheduled and Stopping, each.
-        get_lag_seconds: How late a Get or the tags of one resource show a change. No page says that they are
-            consistent; "Error handling" of other services tells clients to expect the contrary.
+        get_lag_seconds: How late a Get or the tags of one resource show a change; no page says that they show
+            it at once.
         list_lag_seconds: How late a List shows it.
         token_seconds: How long a client token is remembered. CreateProvisionedModelThroughput: "If this token
             matches a previous request, Amazon Bedrock ignores the request, but does not return an error"; it
