@@ -87,8 +87,12 @@ def bedrock_server(
     *, behaviour: Behaviour | None = None, quotas: UnitQuotas | None = None
 ) -> Iterator[FakeBedrock]:
     """Serve a control plane and point AWS_ENDPOINT_URL_BEDROCK at it, with credentials and a region."""
+    import boto3
+
     fake = FakeBedrock(behaviour=behaviour, quotas=quotas)
     with fake.server, pytest.MonkeyPatch.context() as patch:
+        # boto3 keeps the credentials that its first client found.
+        patch.setattr(boto3, "DEFAULT_SESSION", None)
         patch.setenv("AWS_ENDPOINT_URL_BEDROCK", fake.url)
         patch.setenv("AWS_ACCESS_KEY_ID", ACCOUNT)
         patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
