@@ -280,3 +280,23 @@ def test_quotas_are_a_model_s() -> None:
     """Through a geography's profile as well; others have the defaults."""
     assert batch_quota("us.amazon.nova-lite-v1:0") == batch_quota(NOVA) == BatchQuota()
     assert batch_quota("anthropic.claude-sonnet-4-20250514-v1:0").minimum_records == 100
+
+
+@pytest.mark.parametrize(
+    ("prices", "said"),
+    [
+        (
+            {"input": 1.0, "output": 2.0, "batch_input": 0.5, "batch_output": 1.0},
+            "paid for by the token: $0.5 a million in, $1 out",
+        ),
+        ({"input": 1.0, "output": 2.0}, "paid for by the token; the price is not known ("),
+    ],
+)
+def test_a_run_says_what_it_costs_and_is_asked_for(prices: dict[str, float], said: str) -> None:
+    """`tokenmill jobs run` shows the price of a token in a batch job, and asks before it spends."""
+    stack = cdk.Stack(cdk.App(), "batch", env=cdk.Environment(region="us-east-1"))
+    made = BatchInference(stack, "Batch", model="amazon.nova-lite-v1:0", prices=prices)
+    text = stack.resolve(made.state_machine.node.default_child.definition_string)
+    assert '\\"paid\\":true' in json.dumps(text)
+    assert said in made.prices.in_words
+    assert said.split("(")[0] in json.dumps(text)

@@ -118,7 +118,11 @@ class BatchInference(BatchJob):
         self.state_machine = self._machine(
             states.definition(),
             kind="batch",
-            description={"about": f"{behind} over the lines of a file, in Bedrock's batch jobs"},
+            description={
+                "about": f"{behind} over the lines of a file, in Bedrock's batch jobs",
+                "cost": self.prices.in_words,
+                "paid": True,
+            },
             statements=[
                 iam.PolicyStatement(
                     actions=list(actions.CALL_FUNCTION), resources=[self.function.function.function_arn]

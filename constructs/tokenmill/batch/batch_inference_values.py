@@ -164,6 +164,14 @@ class BatchPrices:
     tiers: Mapping[str, Mapping[str, float | None]]
     note: str
 
+    @property
+    def in_words(self) -> str:
+        """What `tokenmill jobs run` says before it asks."""
+        batch = self.tiers.get(BATCH)
+        if not batch:
+            return f"paid for by the token; the price is not known ({self.note})"
+        return f"paid for by the token: ${batch['input']:g} a million in, ${batch['output']:g} out"
+
     @classmethod
     def find(
         cls, model: IBedrockModel, region: str | None, *, given: Mapping[str, float] | None
