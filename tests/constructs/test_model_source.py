@@ -130,6 +130,7 @@ def test_weights_in_an_image_are_at_their_path(stack: cdk.Stack) -> None:
 @pytest.mark.parametrize(
     ("given", "end"),
     [("1.0", ":1.0"), (DIGEST, f"@{DIGEST}"), (cdk.Token.as_string({"Ref": "Digest"}), "@")],
+    ids=["tag", "digest", "token"],
 )
 def test_a_private_image_is_named_by_tag_or_digest(stack: cdk.Stack, given: str, end: str) -> None:
     """A token is a digest: a build gives digests."""
