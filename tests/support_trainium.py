@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import aws_cdk as cdk
 from aws_cdk import aws_s3 as s3
 
+from support_stack import REGION, make_app
 from tokenmill.core.images import image
 from tokenmill.endpoints import CompiledModel, ModelSource, Serving, ServingImage
 
 if TYPE_CHECKING:
-    import aws_cdk as cdk
+    from pathlib import Path
 
+HOME, SERVE = "compile", "serve"
 REVISION = "a" * 40
 MODEL = "meta-llama/Llama-3.3-70B-Instruct"
 
@@ -35,6 +38,13 @@ def weights(stack: cdk.Stack, *, revision: str | None = REVISION) -> ModelSource
     bucket = s3.Bucket.from_bucket_name(stack, "Weights", "weights")
     source = ModelSource.s3(bucket, f"models/{MODEL}/{REVISION}/")
     return replace(source, model=MODEL, revision=revision)
+
+
+def compile_and_serve(folder: Path) -> tuple[cdk.Stack, cdk.Stack]:
+    """The compiled model's stack and the endpoint's, in one app."""
+    app = make_app(folder)
+    where = cdk.Environment(region=REGION)
+    return cdk.Stack(app, HOME, env=where), cdk.Stack(app, SERVE, env=where)
 
 
 def compiled_model(stack: cdk.Stack, **changes: Any) -> CompiledModel:

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from support_bedrock import ACCOUNT as ACCOUNT_ID
 from support_bedrock import MODEL, PLENTY, REGION, SCOPE, FakeBedrock, bedrock_server
 from support_fake_aws import AwsError, FakeAws
-from tokenmill.cli import _commit_units, jobs
-from tokenmill.core.errors import TokenmillError
+from support_jobs_command import error_of, run_jobs
+from tokenmill.cli import _commit_units
 from tokenmill.core.model_units import UnitPrice
 from tokenmill.local.bedrock.faults import Fault
 from tokenmill_runtime import aws as aws_clients
@@ -155,14 +153,7 @@ def cloud(fake_aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]
 
 
 def run(*arguments: str, input: str | None = None) -> Result:
-    app = typer.Typer()
-    jobs.register(app)
-    return CliRunner().invoke(app, ["jobs", "run", "commit-units", *arguments], input=input)
-
-
-def error_of(result: Result) -> str:
-    assert isinstance(result.exception, TokenmillError), result.output
-    return str(result.exception)
+    return run_jobs("run", "commit-units", *arguments, input=input)
 
 
 def test_a_commitment_is_bought_the_handle_moves_and_the_others_go(cloud: Cloud) -> None:

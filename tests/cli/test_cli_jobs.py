@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from support_fake_aws import ACCOUNT, AwsError, FakeAws
-from tokenmill.cli import jobs
+from support_fake_aws import AwsError, FakeAws
+from support_jobs_command import StateMachines, error_of
+from support_jobs_command import run_jobs as run
 from tokenmill.core.compiled_artifact import CompiledArtifact
-from tokenmill.core.errors import TokenmillError
-from tokenmill_runtime.jobs import description_state
-
-if TYPE_CHECKING:
-    from click.testing import Result
 
 DIGEST = "sha256:" + "d" * 64
 ARTIFACT = CompiledArtifact(
@@ -33,37 +27,22 @@ KEY = ARTIFACT.key
 LIMIT = 4 * 3600
 
 
-class StepFunctions:
-    """State machines with tags and their executions, as the service would hold them."""
+class StepFunctions(StateMachines):
+    """Jobs that compile, whose image and artifacts are there or not."""
+
+    run_seconds = 1200
 
     def __init__(self, fake: FakeAws) -> None:
-        self.fake = fake
-        self.machines: dict[str, dict[str, Any]] = {}
-        self.executions: dict[str, dict[str, Any]] = {}
+        super().__init__(fake)
         self.objects: set[str] = set()
-        self.ends = [{"status": "SUCCEEDED", "output": json.dumps({"key": KEY})}]
-        answers = fake.answers
-        answers["stepfunctions", "ListStateMachines"] = self._machines
-        answers["stepfunctions", "ListTagsForResource"] = lambda p: {
-            "tags": [
-                {"key": key, "value": value} for key, value in self.machines[p["resourceArn"]]["tags"].items()
-            ]
-        }
-        answers["stepfunctions", "DescribeStateMachine"] = lambda p: {
-            "stateMachineArn": p["stateMachineArn"],
-            "definition": self.machines[p["stateMachineArn"]]["definition"],
-        }
-        answers["stepfunctions", "ListExecutions"] = self._executions
-        answers["stepfunctions", "StartExecution"] = self._start
-        answers["stepfunctions", "DescribeExecution"] = self._describe
-        answers["ecr", "DescribeImages"] = lambda _: {"imageDetails": [{"imageDigest": DIGEST}]}
-        answers["s3", "HeadObject"] = self._head
-        answers["ssm", "GetParametersByPath"] = lambda _: {"Parameters": []}
+        self.end = {"status": "SUCCEEDED", "output": json.dumps({"key": KEY})}
+        fake.answers["ecr", "DescribeImages"] = lambda _: {"imageDetails": [{"imageDigest": DIGEST}]}
+        fake.answers["s3", "HeadObject"] = self._head
+        fake.answers["ssm", "GetParametersByPath"] = lambda _: {"Parameters": []}
 
     def add(
         self, name: str = "Compiled", *, stack: str = "tokenmill-compile", kind: str = "compile", **about: Any
     ) -> str:
-        arn = f"arn:aws:states:us-east-1:{ACCOUNT}:stateMachine:{stack}-{name}"
         document = ARTIFACT.to_json()
         del document["image_digest"]
         description = {
@@ -81,69 +60,16 @@ class StepFunctions:
             "artifact": document,
             **about,
         }
-        states = {"Job": description_state(description, following="Look")}
-        self.machines[arn] = {
-            "definition": json.dumps({"StartAt": "Job", "States": states}),
-            "tags": {"tokenmill:job": kind, "tokenmill:job-name": name, "tokenmill:stack": stack},
-        }
-        return arn
-
-    def ran(self, arn: str, name: str, status: str, **more: Any) -> None:
-        execution = arn.replace("stateMachine", "execution") + f":{name}"
-        stopped = {} if status == "RUNNING" else {"stopDate": 1_700_000_600}
-        self.executions[execution] = {
-            "executionArn": execution,
-            "stateMachineArn": arn,
-            "name": name,
-            "status": status,
-            "startDate": 1_700_000_000 + len(self.executions),
-            **stopped,
-            **more,
-        }
+        return self.deploy(stack, description)
 
     @property
     def started(self) -> list[str]:
-        return [p["name"] for _, operation, p in self.fake.calls if operation == "StartExecution"]
-
-    def _machines(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        # One machine a page, so that a reader that forgets the next page is found out.
-        order = list(self.machines)
-        start = int(parameters.get("nextToken", "0"))
-        page = [
-            {"stateMachineArn": arn, "name": arn, "type": "STANDARD", "creationDate": 0}
-            for arn in order[start : start + 1]
-        ]
-        more = {"nextToken": str(start + 1)} if start + 1 < len(order) else {}
-        return {"stateMachines": page, **more}
-
-    def _executions(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        mine = [
-            item
-            for item in self.executions.values()
-            if item["stateMachineArn"] == parameters["stateMachineArn"]
-        ]
-        return {"executions": mine}
-
-    def _start(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        arn = parameters["stateMachineArn"]
-        if f"{arn.replace('stateMachine', 'execution')}:{parameters['name']}" in self.executions:
-            raise AwsError("ExecutionAlreadyExists")
-        self.ran(arn, parameters["name"], "RUNNING", input=parameters["input"])
-        return {"executionArn": list(self.executions)[-1], "startDate": 1_700_000_000}
-
-    def _describe(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        return self.executions[parameters["executionArn"]]
+        return [asked["name"] for asked in self.starts]
 
     def _head(self, parameters: dict[str, Any]) -> dict[str, Any]:
         if f"{parameters['Bucket']}/{parameters['Key']}" not in self.objects:
             raise AwsError("404", status=404)
         return {}
-
-    def finish(self) -> None:
-        """Let what runs end, as time does."""
-        for execution in self.executions.values():
-            if execution["status"] == "RUNNING":
-                execution.update(self.ends[0], stopDate=execution["startDate"] + 1200)
 
 
 @pytest.fixture
@@ -153,17 +79,6 @@ def states(fake_aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> StepFunctions:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setattr(time, "sleep", lambda _: made.finish())
     return made
-
-
-def run(*arguments: str, input: str | None = None) -> Result:
-    app = typer.Typer()
-    jobs.register(app)
-    return CliRunner().invoke(app, ["jobs", *arguments], input=input)
-
-
-def error_of(result: Result) -> str:
-    assert isinstance(result.exception, TokenmillError), result.output
-    return str(result.exception)
 
 
 def test_list_shows_the_jobs_of_every_page_and_no_other_machine(states: StepFunctions) -> None:
@@ -294,7 +209,7 @@ def test_a_start_that_lost_the_race_joins_the_winner(states: StepFunctions) -> N
 def test_a_failed_run_exits_1_with_its_reason(states: StepFunctions, cause: str, reason: str) -> None:
     """The reason is the job's own, in one line, not a document."""
     states.add()
-    states.ends = [{"status": "FAILED", "error": "States.TaskFailed", "cause": cause}]
+    states.end = {"status": "FAILED", "error": "States.TaskFailed", "cause": cause}
     result = run("run", "compile", "--yes")
     assert result.exit_code == 1
     assert "failed after 20 min: " in result.stderr

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from support_fake_aws import ACCOUNT, AwsError, FakeAws
-from tokenmill.cli import jobs
-from tokenmill.core.errors import TokenmillError
-from tokenmill_runtime.jobs import KINDS, description_state
-
-if TYPE_CHECKING:
-    from click.testing import Result
+from support_jobs_command import StateMachines, error_of
+from support_jobs_command import run_jobs as run
+from tokenmill_runtime.jobs import KINDS
 
 ARTIFACT = "/tokenmill/artifacts/jobs-Artifact-1"
 RECIPE = "a" * 64
@@ -37,30 +32,16 @@ RETAINED = {
 }
 
 
-class Cloud:
+class Cloud(StateMachines):
     """Jobs of one kind, their runs, and the parameter store."""
 
     def __init__(self, fake: FakeAws) -> None:
-        self.fake = fake
+        super().__init__(fake)
         self.parameters: dict[str, str] = {}
-        self.machines: dict[str, tuple[str, str]] = {}
-        self.runs: dict[str, dict[str, Any]] = {}
-        self.end: dict[str, Any] = {"status": "SUCCEEDED", "output": "{}"}
-        answers = fake.answers
-        for service, operation, answer in (
-            ("stepfunctions", "ListStateMachines", self._machines),
-            ("stepfunctions", "ListTagsForResource", self._tags),
-            ("stepfunctions", "DescribeStateMachine", self._describe_machine),
-            ("stepfunctions", "ListExecutions", lambda _: {"executions": list(self.runs.values())}),
-            ("stepfunctions", "StartExecution", self._start),
-            ("stepfunctions", "DescribeExecution", lambda p: self.runs[p["executionArn"]]),
-            ("ssm", "GetParameter", self._get),
-            ("ssm", "GetParametersByPath", self._list),
-        ):
-            answers[service, operation] = answer
+        fake.answers["ssm", "GetParameter"] = self._get
+        fake.answers["ssm", "GetParametersByPath"] = self._list
 
     def add(self, kind: str, name: str = "Import", **about: Any) -> None:
-        arn = f"arn:aws:states:us-east-1:{ACCOUNT}:stateMachine:{name}"
         fields = {"artifact": ARTIFACT, "recipe": RECIPE, "input": {"version": "1"}, "limit_seconds": 7200}
         described = {
             "kind": kind,
@@ -70,8 +51,7 @@ class Cloud:
             **fields,
             **about,
         }
-        states = {"Job": description_state(described, following="Look")}
-        self.machines[arn] = (kind, json.dumps({"StartAt": "Job", "States": states}))
+        self.deploy("jobs", described)
 
     def record(self, version: str, recipe: str = RECIPE) -> None:
         manifest = {
@@ -88,40 +68,7 @@ class Cloud:
 
     @property
     def started(self) -> list[tuple[str, str]]:
-        return [(p["name"], p["input"]) for _, called, p in self.fake.calls if called == "StartExecution"]
-
-    def finish(self) -> None:
-        for run in self.runs.values():
-            if run["status"] == "RUNNING":
-                run.update(self.end, stopDate=run["startDate"] + 600)
-
-    def _machines(self, _: dict[str, Any]) -> dict[str, Any]:
-        found = [
-            {"stateMachineArn": arn, "name": arn, "type": "STANDARD", "creationDate": 0}
-            for arn in self.machines
-        ]
-        return {"stateMachines": found}
-
-    def _tags(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        arn = parameters["resourceArn"]
-        kind, name = self.machines[arn][0], arn.rpartition(":")[2]
-        tags = {"tokenmill:job": kind, "tokenmill:job-name": name, "tokenmill:stack": "jobs"}
-        return {"tags": [{"key": key, "value": value} for key, value in tags.items()]}
-
-    def _describe_machine(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        arn = parameters["stateMachineArn"]
-        return {"stateMachineArn": arn, "definition": self.machines[arn][1]}
-
-    def _start(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        arn = f"arn:aws:states:us-east-1:{ACCOUNT}:execution:x:{parameters['name']}"
-        self.runs[arn] = {
-            "executionArn": arn,
-            "stateMachineArn": parameters["stateMachineArn"],
-            "name": parameters["name"],
-            "status": "RUNNING",
-            "startDate": 1_700_000_000,
-        }
-        return {"executionArn": arn, "startDate": 1_700_000_000}
+        return [(asked["name"], asked["input"]) for asked in self.starts]
 
     def _get(self, parameters: dict[str, Any]) -> dict[str, Any]:
         if parameters["Name"] not in self.parameters:
@@ -143,17 +90,6 @@ def cloud(fake_aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> Cloud:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setattr(time, "sleep", lambda _: made.finish())
     return made
-
-
-def run(*arguments: str, input: str | None = None) -> Result:
-    app = typer.Typer()
-    jobs.register(app)
-    return CliRunner().invoke(app, ["jobs", *arguments], input=input)
-
-
-def error_of(result: Result) -> str:
-    assert isinstance(result.exception, TokenmillError), result.output
-    return str(result.exception)
 
 
 VERSION_2 = ("--input", '{"version": "2"}')

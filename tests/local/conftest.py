@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support_local import REGION, close_clients
+from support_sagemaker_cloud import Api
 from tokenmill.local.cloud_process import CloudProcess
 
 if TYPE_CHECKING:
@@ -22,3 +23,13 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloudProcess]:
     finally:
         close_clients(process.endpoint)
         process.stop()
+
+
+@pytest.fixture
+def api(cloud: CloudProcess) -> Iterator[Api]:
+    """The cloud with a name of the test's own, whose faults and components go afterwards."""
+    made = Api(cloud)
+    yield made
+    made.faults(insufficient_capacity=[], unhealthy_images=[], failing_images=[], latency_ms={})
+    for found in made.sagemaker.list_inference_components(NameContains=made.name)["InferenceComponents"]:
+        made.sagemaker.delete_inference_component(InferenceComponentName=found["InferenceComponentName"])

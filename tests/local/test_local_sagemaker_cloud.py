@@ -1,4 +1,4 @@
-"""Deployments, adapters, faults and scaling through the cloud: real requests, model servers and alarms."""
+"""Deployments, adapters and faults through the cloud: real requests, model servers and alarms."""
 
 from __future__ import annotations
 
@@ -6,117 +6,18 @@ import json
 import threading
 import time
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import botocore.exceptions
 import pytest
 
-from support_local import ACCOUNT, REGION, ROLE, TIMING, client, specification, variant
+from support_local import ROLE, TIMING, specification, variant
+from support_sagemaker_cloud import ADMIN
 from tokenmill.local.processes import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from support_sagemaker_cloud import Api
 
-    from tokenmill.local.cloud_process import CloudProcess
-
-CHAT = json.dumps({"messages": [{"role": "user", "content": "hello"}], "max_tokens": 1})
 GPU = "ml.g6.2xlarge"
-ADMIN = {"account": ACCOUNT, "region": REGION}
-
-
-class Api:
-    """The cloud's clients, and what a test made with them."""
-
-    def __init__(self, cloud: CloudProcess) -> None:
-        self.cloud = cloud
-        self.name = f"t-{uuid4().hex[:8]}"
-        self.sagemaker = client(cloud.endpoint, "sagemaker")
-        self.runtime = client(cloud.endpoint, "sagemaker-runtime")
-        self.scaling = client(cloud.endpoint, "application-autoscaling")
-        self.cloudwatch = client(cloud.endpoint, "cloudwatch")
-        self.cloudformation = client(cloud.endpoint, "cloudformation")
-
-    def faults(self, **faults: Any) -> None:
-        self.cloud.admin("faults", {**ADMIN, **faults})
-
-    def model(self, suffix: str) -> str:
-        """A model whose image and weights end with a suffix."""
-        name = f"{self.name}-{suffix}"
-        environment = {"HF_MODEL_ID": f"weights-{suffix}"}
-        container = {"Image": f"registry/{name}", "Environment": environment}
-        self.sagemaker.create_model(ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer=container)
-        return name
-
-    def config(self, suffix: str, **changes: Any) -> str:
-        name = f"{self.name}-{suffix}"
-        self.sagemaker.create_endpoint_config(
-            EndpointConfigName=name, ExecutionRoleArn=ROLE, ProductionVariants=[variant(**changes)]
-        )
-        return name
-
-    def served(self, suffix: str, **changes: Any) -> None:
-        """An endpoint in service."""
-        self.sagemaker.create_endpoint(
-            EndpointName=self.name, EndpointConfigName=self.config(suffix, **changes)
-        )
-        assert wait_until(lambda: self.endpoint()["EndpointStatus"] == "InService", 10)
-
-    def endpoint(self) -> dict[str, Any]:
-        return dict(self.sagemaker.describe_endpoint(EndpointName=self.name))
-
-    def component(self, name: str, specification: dict[str, Any]) -> str:
-        full = f"{self.name}-{name}"
-        self.sagemaker.create_inference_component(
-            InferenceComponentName=full,
-            EndpointName=self.name,
-            VariantName="AllTraffic",
-            Specification=specification,
-            RuntimeConfig={"CopyCount": 1},
-        )
-        assert wait_until(lambda: self.described(full)["InferenceComponentStatus"] == "InService", 10)
-        return full
-
-    def described(self, component: str) -> dict[str, Any]:
-        return dict(self.sagemaker.describe_inference_component(InferenceComponentName=component))
-
-    def copies(self, component: str) -> int:
-        return int(self.described(component)["RuntimeConfig"]["CurrentCopyCount"])
-
-    def invoke(self, component: str | None = None) -> dict[str, Any]:
-        more = {"InferenceComponentName": component} if component else {}
-        answer = self.runtime.invoke_endpoint(EndpointName=self.name, Body=CHAT, **more)
-        return dict(json.loads(answer["Body"].read()))
-
-    def alarm(self, metric: str, dimensions: dict[str, str], actions: list[str] | None = None) -> str:
-        name = f"{self.name}-{metric}"
-        self.cloudwatch.put_metric_alarm(
-            AlarmName=name,
-            Namespace="AWS/SageMaker",
-            MetricName=metric,
-            Dimensions=[{"Name": key, "Value": value} for key, value in dimensions.items()],
-            Statistic="Sum",
-            Period=60,
-            EvaluationPeriods=1,
-            Threshold=1.0,
-            ComparisonOperator="GreaterThanOrEqualToThreshold",
-            TreatMissingData="notBreaching",
-            AlarmActions=actions or [],
-        )
-        return name
-
-    def wait_for_stack(self, waiter: str) -> None:
-        self.cloudformation.get_waiter(waiter).wait(
-            StackName=self.name, WaiterConfig={"Delay": 1, "MaxAttempts": 30}
-        )
-
-
-@pytest.fixture
-def api(cloud: CloudProcess) -> Iterator[Api]:
-    made = Api(cloud)
-    yield made
-    made.faults(insufficient_capacity=[], unhealthy_images=[], failing_images=[], latency_ms={})
-    for found in made.sagemaker.list_inference_components(NameContains=made.name)["InferenceComponents"]:
-        made.sagemaker.delete_inference_component(InferenceComponentName=found["InferenceComponentName"])
 
 
 def canary(alarm: str) -> dict[str, Any]:
@@ -189,110 +90,6 @@ def test_answers_come_later_on_request(api: Api) -> None:
     began = time.monotonic()
     api.invoke()
     assert time.monotonic() - began >= 0.4
-
-
-def target(component: str) -> dict[str, str]:
-    return {
-        "ServiceNamespace": "sagemaker",
-        "ResourceId": f"inference-component/{component}",
-        "ScalableDimension": "sagemaker:inference-component:DesiredCopyCount",
-    }
-
-
-def test_a_failed_request_wakes_a_component_without_copies(api: Api) -> None:
-    """ "Scale an endpoint to zero instances": an alarm on NoCapacityInvocationFailures, a step of one."""
-    api.served(
-        "config", ManagedInstanceScaling={"Status": "ENABLED", "MinInstanceCount": 0, "MaxInstanceCount": 1}
-    )
-    component = api.component("sleeper", specification())
-    api.scaling.register_scalable_target(**target(component), MinCapacity=0, MaxCapacity=2)
-    policy = api.scaling.put_scaling_policy(
-        **target(component),
-        PolicyName="wake",
-        PolicyType="StepScaling",
-        StepScalingPolicyConfiguration={
-            "AdjustmentType": "ChangeInCapacity",
-            "Cooldown": 60,
-            "MetricAggregationType": "Maximum",
-            "StepAdjustments": [{"MetricIntervalLowerBound": 0, "ScalingAdjustment": 1}],
-        },
-    )["PolicyARN"]
-    api.alarm("NoCapacityInvocationFailures", {"InferenceComponentName": component}, [policy])
-    api.sagemaker.update_inference_component_runtime_config(
-        InferenceComponentName=component, DesiredRuntimeConfig={"CopyCount": 0}
-    )
-    assert wait_until(lambda: api.endpoint()["ProductionVariants"][0]["CurrentInstanceCount"] == 0, 5)
-    with pytest.raises(api.runtime.exceptions.ValidationError, match="has no capacity"):
-        api.invoke(component)
-    assert wait_until(lambda: api.copies(component) == 1, 12), "alarms are evaluated at least every 5 s"
-    assert api.invoke(component)["model"] == "Qwen/Qwen3-8B"
-
-    def activity() -> dict[str, Any]:
-        found = api.scaling.describe_scaling_activities(
-            ServiceNamespace="sagemaker", ResourceId=f"inference-component/{component}"
-        )["ScalingActivities"]
-        return dict(found[0])
-
-    assert wait_until(lambda: activity()["StatusCode"] == "Successful", 12)
-    assert "triggered policy wake" in activity()["Cause"]
-
-
-def test_target_tracking_scales_on_metric_math_and_takes_its_alarms_away_again(api: Api) -> None:
-    """Three minutes at twice the target: one copy becomes two."""
-    api.served("config")
-    component = api.component("chat", specification())
-    api.scaling.register_scalable_target(**target(component), MinCapacity=1, MaxCapacity=3)
-    metric = {"Namespace": api.name, "MetricName": "Work"}
-    api.scaling.put_scaling_policy(
-        **target(component),
-        PolicyName="track",
-        PolicyType="TargetTrackingScaling",
-        TargetTrackingScalingPolicyConfiguration={
-            "TargetValue": 50.0,
-            "CustomizedMetricSpecification": {
-                "Metrics": [
-                    {"Id": "percent", "Expression": "100 * FILL(work, 0)", "ReturnData": True},
-                    {"Id": "work", "MetricStat": {"Metric": metric, "Stat": "Sum"}, "ReturnData": False},
-                ]
-            },
-        },
-    )
-
-    def alarms() -> list[str]:
-        found = api.cloudwatch.describe_alarms(
-            AlarmNamePrefix=f"TargetTracking-inference-component/{component}"
-        )
-        return [alarm["AlarmName"] for alarm in found["MetricAlarms"]]
-
-    assert len(alarms()) == 2
-    now = time.time()
-    api.cloudwatch.put_metric_data(
-        Namespace=api.name,
-        MetricData=[
-            {"MetricName": "Work", "Value": 1.0, "Timestamp": now - 60 * minute - 1} for minute in range(6)
-        ],
-    )
-    assert wait_until(lambda: api.copies(component) == 2, 12)
-    api.scaling.deregister_scalable_target(**target(component))
-    assert alarms() == []
-
-
-def test_an_alarm_that_is_set_by_hand_executes_its_policy(api: Api) -> None:
-    api.served("config")
-    component = api.component("chat", specification())
-    api.scaling.register_scalable_target(**target(component), MinCapacity=1, MaxCapacity=3)
-    policy = api.scaling.put_scaling_policy(
-        **target(component),
-        PolicyName="out",
-        PolicyType="StepScaling",
-        StepScalingPolicyConfiguration={
-            "AdjustmentType": "ChangeInCapacity",
-            "StepAdjustments": [{"MetricIntervalLowerBound": 0, "ScalingAdjustment": 2}],
-        },
-    )["PolicyARN"]
-    alarm = api.alarm("Invocations", {"InferenceComponentName": component}, [policy])
-    api.cloudwatch.set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason="test")
-    assert wait_until(lambda: api.copies(component) == 3, 5)
 
 
 def stack(api: Api, image: str, *, copies: int = 1) -> str:
