@@ -6,15 +6,15 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 import aws_cdk as cdk
-from aws_cdk import aws_events as events
-from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from tokenmill.endpoints.watched import Late, asked_of, fingerprint
 from tokenmill.security import FunctionEntry, FunctionHosting, RuntimeFunction, actions
 from tokenmill.security.acknowledge import acknowledge_resources
 from tokenmill.security.custom_resource import custom_resource
-from tokenmill.security.rules import let_rule_send
+from tokenmill.security.place import ACCOUNT_ID, PARTITION, REGION, STACK_ID
+from tokenmill.security.rights import Right, allow
+from tokenmill.security.rules import calling_rule
 from tokenmill_runtime.deployment import (
     COPIES_ATTRIBUTE,
     EVENT_TYPE,
@@ -31,6 +31,7 @@ from tokenmill_runtime.functions import DEPLOYMENT
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from aws_cdk import aws_events as events
     from aws_cdk import aws_sagemaker as sagemaker
     from aws_cdk import aws_sqs as sqs
 
@@ -151,10 +152,10 @@ class Deployment(Construct):
             self,
             "Function",
             entry=ENTRY,
-            environment={STACK_VARIABLE: cdk.Aws.STACK_ID, FLEETS_VARIABLE: "[]"},
+            environment={STACK_VARIABLE: STACK_ID, FLEETS_VARIABLE: "[]"},
             hosting=hosting,
         )
-        self._allow(actions.STACK_READ, [cdk.Aws.STACK_ID])
+        self._allow(actions.STACK_READ, [STACK_ID])
         self._allow(actions.ENDPOINT_READ, self._endpoint_arns)
         if replaces is not None:
             reason = "The endpoint had another name with its former instance type, and serves until replaced."
@@ -331,18 +332,15 @@ class Deployment(Construct):
         return resource
 
     def _arn(self, resource: str) -> str:
-        return f"arn:{cdk.Aws.PARTITION}:sagemaker:{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}:{resource}"
+        return f"arn:{PARTITION}:sagemaker:{REGION}:{ACCOUNT_ID}:{resource}"
 
     def _allow(
         self, allowed: Sequence[str], resources: Sequence[str], conditions: dict[str, Any] | None = None
     ) -> None:
-        self.handler.role.add_to_policy(
-            iam.PolicyStatement(actions=list(allowed), resources=list(resources), conditions=conditions)
-        )
+        allow(self.handler.role, Right(allowed, resources, conditions))
 
     def _allow_scaling(self) -> None:
-        place = f"{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}"
-        targets = f"arn:{cdk.Aws.PARTITION}:application-autoscaling:{place}:scalable-target/*"
+        targets = f"arn:{PARTITION}:application-autoscaling:{REGION}:{ACCOUNT_ID}:scalable-target/*"
         self._allow(actions.SCALABLE_TARGET_LIST, ["*"])
         self._allow(
             actions.SCALABLE_TARGET_SUSPEND,
@@ -361,32 +359,19 @@ class Deployment(Construct):
         )
 
     def _rule(self, queue: sqs.IQueue | None) -> events.CfnRule:
-        function = self.handler.function
-        dead_letters = events.CfnRule.DeadLetterConfigProperty
-        rule = events.CfnRule(
+        return calling_rule(
             self,
             "Settled",
+            function=self.handler.function,
+            target="Deployment",
+            dead_letters=queue,
             description="Resumes scaling when the stack stands still, also after it has gone back",
             event_pattern={
                 "source": ["aws.cloudformation"],
                 "detail-type": [EVENT_TYPE],
-                "detail": {"stack-id": [cdk.Aws.STACK_ID], "status-details": {"status": list(SETTLED)}},
+                "detail": {"stack-id": [STACK_ID], "status-details": {"status": list(SETTLED)}},
             },
-            state="ENABLED",
-            targets=[
-                events.CfnRule.TargetProperty(
-                    id="Deployment",
-                    arn=function.function_arn,
-                    dead_letter_config=None if queue is None else dead_letters(arn=queue.queue_arn),
-                )
-            ],
         )
-        function.add_permission(
-            "Rule", principal=iam.ServicePrincipal("events.amazonaws.com"), source_arn=rule.attr_arn
-        )
-        if queue is not None:
-            let_rule_send(rule, queue)
-        return rule
 
 
 def _names(fleet: Fleet) -> dict[str, object]:

@@ -11,6 +11,7 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from tokenmill.security import FunctionEntry, FunctionHosting, RuntimeFunction, actions
+from tokenmill.security.rules import calling_rule
 from tokenmill_runtime.functions import HEARTBEAT
 from tokenmill_runtime.heartbeat import HEARTBEAT_VARIABLE
 
@@ -127,40 +128,15 @@ class Heartbeat(Construct):
         self.rule = self._rule(hosting.dead_letter_queue)
 
     def _rule(self, queue: sqs.IQueue | None) -> events.CfnRule:
-        function = self.handler.function
-        dead_letters = events.CfnRule.DeadLetterConfigProperty
-        rule = events.CfnRule(
+        return calling_rule(
             self,
             "Minute",
+            function=self.handler.function,
+            target="Heartbeat",
+            dead_letters=queue,
+            retry_policy=events.CfnRule.RetryPolicyProperty(
+                maximum_event_age_in_seconds=60, maximum_retry_attempts=0
+            ),
             description="Runs the heartbeat of the token metrics",
             schedule_expression="rate(1 minute)",
-            state="ENABLED",
-            targets=[
-                events.CfnRule.TargetProperty(
-                    id="Heartbeat",
-                    arn=function.function_arn,
-                    dead_letter_config=None if queue is None else dead_letters(arn=queue.queue_arn),
-                    retry_policy=events.CfnRule.RetryPolicyProperty(
-                        maximum_event_age_in_seconds=60, maximum_retry_attempts=0
-                    ),
-                )
-            ],
         )
-        function.add_permission(
-            "Rule", principal=iam.ServicePrincipal("events.amazonaws.com"), source_arn=rule.attr_arn
-        )
-        if queue is not None:
-            _let_rule_send(rule, queue)
-        return rule
-
-
-def _let_rule_send(rule: events.CfnRule, queue: sqs.IQueue) -> None:
-    """Let the rule fill the queue ("Using dead-letter queues to process undelivered events", EventBridge)."""
-    queue.add_to_resource_policy(
-        iam.PolicyStatement(
-            actions=["sqs:SendMessage"],
-            principals=[iam.ServicePrincipal("events.amazonaws.com")],
-            resources=[queue.queue_arn],
-            conditions={"ArnEquals": {"aws:SourceArn": rule.attr_arn}},
-        )
-    )
