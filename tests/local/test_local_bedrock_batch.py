@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+from botocore.exceptions import ClientError
 
 from support_local import ACCOUNT, REGION, ROLE, client
-from support_local_workflows import get, new_bucket, put
+from support_local_workflows import get, keys, new_bucket, put
 from tokenmill.local.processes import wait_until
 
 if TYPE_CHECKING:
@@ -73,10 +74,11 @@ def no_faults(cloud: CloudProcess) -> Iterator[None]:
 
 
 def test_every_record_is_answered_and_a_bad_one_has_its_error(cloud: CloudProcess) -> None:
-    """Answers are Converse's, in another order; a record without messages is an error and counts as one."""
+    """Answers are Converse's, in another order; a record that Converse refuses is an error, not the job's."""
     bucket = new_bucket(cloud)
     records: list[Any] = [record(number) for number in range(120)]
-    put(cloud, bucket, "in/part.jsonl", lines([*records, {"recordId": "X", "modelInput": {}}, "not json"]))
+    text = {"recordId": "Y", "modelInput": {"messages": [{"role": "user", "content": "text, not blocks"}]}}
+    put(cloud, bucket, "in/part.jsonl", lines([*records, {"recordId": "X", "modelInput": {}}, text]))
     job = ended(cloud, arn := start(cloud, bucket))
     assert job["status"] == "Completed"
     assert (job["totalRecordCount"], job["successRecordCount"], job["errorRecordCount"]) == (122, 120, 2)
@@ -114,9 +116,99 @@ def test_a_folder_of_files_is_one_job(cloud: CloudProcess) -> None:
     bucket = new_bucket(cloud)
     for part in range(2):
         put(cloud, bucket, f"in/p{part}.jsonl", lines([record(number) for number in range(60)]))
-    job = ended(cloud, arn := start(cloud, bucket, source="in/"))
-    assert (job["status"], job["totalRecordCount"]) == ("Completed", 120)
-    assert len(results(cloud, bucket, arn, "p0.jsonl")) == len(results(cloud, bucket, arn, "p1.jsonl")) == 60
+    put(cloud, bucket, "in/deep/p0.jsonl", lines([record(0)]))
+    put(cloud, bucket, "in/notes.txt", b"no record")
+    put(cloud, bucket, "inside/other.jsonl", b"no record")
+    for source in ("in/", "in"):
+        job = ended(cloud, arn := start(cloud, bucket, source=source))
+        assert (job["status"], job["totalRecordCount"]) == ("Completed", 121)
+        lengths = [
+            len(results(cloud, bucket, arn, name)) for name in ("p0.jsonl", "p1.jsonl", "deep/p0.jsonl")
+        ]
+        assert lengths == [60, 60, 1]
+
+
+def test_only_jsonl_files_are_input(cloud: CloudProcess) -> None:
+    """A file of another name is refused, even when it is the one that the job names."""
+    bucket = new_bucket(cloud)
+    put(cloud, bucket, "in/part.json", lines([record(number) for number in range(100)]))
+    job = ended(cloud, start(cloud, bucket, source="in/part.json"))
+    assert (job["status"], job["message"]) == (
+        "Failed",
+        f"there is no .jsonl file at s3://{bucket}/in/part.json",
+    )
+
+
+def test_files_from_other_systems_are_read(cloud: CloudProcess) -> None:
+    """A byte order mark, CRLF and blank lines do no harm; ids that come twice or not at all are answered."""
+    bucket = new_bucket(cloud)
+    records = [record(number) for number in range(98)]
+    without = {"modelInput": record(1)["modelInput"]}
+    texts = [json.dumps(entry) for entry in (*records, records[0], without, without)]
+    body = b"\xef\xbb\xbf" + "\r\n\r\n".join(texts).encode()
+    put(cloud, bucket, "in/part.jsonl", body)
+    job = ended(cloud, arn := start(cloud, bucket))
+    assert (job["status"], job["totalRecordCount"], job["successRecordCount"]) == ("Completed", 101, 101)
+    identities = [entry["recordId"] for entry in results(cloud, bucket, arn)]
+    assert identities.count("00000000000") == 2
+    made = set(identities) - {entry["recordId"] for entry in records}
+    assert len(made) == 2
+    assert all(len(identity) == 11 and identity.isalnum() for identity in made)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("not json", "Expecting value"),
+        ('{"recordId": "A"}', "no modelInput"),
+        ('{"recordId": "A", "modelInput": "text"}', "no modelInput that is a JSON object"),
+        ('{"recordId": 7, "modelInput": {}}', "recordId is 7"),
+        ("[]", "no modelInput"),
+    ],
+)
+def test_a_line_that_is_no_record_fails_the_job_before_it_answers(
+    cloud: CloudProcess, line: str, why: str
+) -> None:
+    """Validation names the file, the line and the reason, and nothing is written."""
+    bucket = new_bucket(cloud)
+    put(cloud, bucket, "in/part.jsonl", lines([record(number) for number in range(100)] + [line]))
+    job = ended(cloud, start(cloud, bucket))
+    assert job["status"] == "Failed"
+    assert job["message"].startswith(f"line 101 of s3://{bucket}/in/part.jsonl is no record: ")
+    assert why in job["message"]
+    assert keys(cloud, bucket) == ["in/part.jsonl"]
+
+
+def test_half_a_surrogate_pair_is_answered(cloud: CloudProcess) -> None:
+    """Text that UTF-8 cannot hold, as a JavaScript client cuts it, comes back as the escape that it was."""
+    bucket = new_bucket(cloud)
+    put(cloud, bucket, "in/part.jsonl", lines([record(number, "cut \ud83d") for number in range(100)]))
+    job = ended(cloud, arn := start(cloud, bucket))
+    assert (job["status"], job["successRecordCount"]) == ("Completed", 100)
+    assert "\ud83d" in results(cloud, bucket, arn)[0]["modelInput"]["messages"][0]["content"][0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("model", "given"),
+    [
+        ("anthropic.claude-3-haiku-20240307-v1:0", {"max_tokens": "many"}),
+        ("amazon.nova-lite-v1:0", {"inferenceConfig": "short"}),
+        ("amazon.nova-lite-v1:0", {"messages": [{"role": "user", "content": [{"guardContent": "x"}]}]}),
+    ],
+)
+def test_bodies_of_wrong_types_are_the_callers_errors(
+    cloud: CloudProcess, model: str, given: dict[str, Any]
+) -> None:
+    """InvokeModel refuses a body whose members have other types, as a request and as a record."""
+    claude = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 5} if "claude" in model else {}
+    body = {**claude, "messages": [{"role": "user", "content": [{"text": "Hi"}]}], **given}
+    with pytest.raises(ClientError) as refused:
+        client(cloud.endpoint, "bedrock-runtime").invoke_model(modelId=model, body=json.dumps(body))
+    assert refused.value.response["Error"]["Code"] == "ValidationException"
+    bucket = new_bucket(cloud)
+    put(cloud, bucket, "in/part.jsonl", lines([{"modelInput": body}] * 100))
+    job = ended(cloud, start(cloud, bucket, modelInvocationType="InvokeModel", modelId=model))
+    assert (job["status"], job["errorRecordCount"]) == ("Completed", 100)
 
 
 def test_a_job_of_too_few_records_fails_with_the_numbers(cloud: CloudProcess) -> None:

@@ -163,6 +163,34 @@ def test_batch_jobs_go_their_way(fake: FakeBedrock, client: Any, events: list[tu
     assert code(client.stop_model_invocation_job, jobIdentifier=job) == "ConflictException"
 
 
+@pytest.mark.parametrize("valid", [True, False])
+def test_a_batch_job_is_scheduled_once_its_input_is_valid(
+    fake: FakeBedrock, client: Any, valid: bool
+) -> None:
+    """A job waits in Validating for whoever looks at its input, and fails from there."""
+    jobs, begun, statuses = fake.control.invocation_jobs, list[Any](), list[str]()
+    fake.control.publish = lambda scope, source, kind, detail, resources: statuses.append(detail["status"])
+    jobs.background = lambda work: work()
+    jobs.validate = lambda scope, job: begun.append((scope, job))
+    arn = batch(client)
+    for _ in range(3):
+        fake.clock.pass_(60)
+        assert client.get_model_invocation_job(jobIdentifier=arn)["status"] == "Validating"
+    ((scope, job),) = begun
+    if valid:
+        jobs.validated(job, 7)
+    else:
+        jobs.end(scope, job, "Failed", "line 3 is no record")
+    fake.clock.pass_(60)
+    shown = client.get_model_invocation_job(jobIdentifier=arn)
+    if valid:
+        assert (shown["status"], shown["totalRecordCount"]) == ("InProgress", 7)
+    else:
+        assert (shown["status"], shown["message"]) == ("Failed", "line 3 is no record")
+    ending = ["Scheduled", "InProgress"] if valid else ["Failed"]
+    assert statuses == ["Submitted", "Validating", *ending]
+
+
 def test_batch_jobs_expire_and_are_stopped(fake: FakeBedrock, client: Any) -> None:
     """A job that nobody ends expires after its hours; a stopped one passes Stopping."""
     late, stopped = batch(client, "late", timeoutDurationInHours=24), batch(client, "stopped")

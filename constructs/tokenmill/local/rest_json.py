@@ -21,6 +21,7 @@ from botocore.model import ListShape, MapShape, ServiceModel, StructureShape
 from botocore.utils import parse_timestamp
 
 from tokenmill.local.aws_requests import AwsError, Params, ServiceShapes
+from tokenmill.local.json_text import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -121,6 +122,21 @@ class RestShapes(ServiceShapes):
         self.check(operation.name, params)
         return operation.name, params
 
+    def members(self, operation: str, document: Params) -> Params:
+        """Return the members of a request that stand in a JSON document, decoded and validated.
+
+        Args:
+            operation: Name of the operation.
+            document: Its members as JSON has them.
+
+        Raises:
+            AwsError: A member is refused.
+        """
+        shape = self._operation(operation).input_shape
+        members: Params = document if shape is None else _typed(shape, document)
+        self.check(operation, members)
+        return members
+
     def render(self, operation: str, answer: Params) -> Answer:
         """Return status, headers and body of an answer.
 
@@ -144,7 +160,7 @@ class RestShapes(ServiceShapes):
                 return status, headers, bytes(value)
             else:
                 document[wire] = _plain(member, value)
-        return status, headers, json.dumps(document, ensure_ascii=False).encode()
+        return status, headers, json_text(document)
 
     def refuse(self, error: AwsError) -> Answer:
         """Return status, headers and body of an error, with the status that the model gives its code.

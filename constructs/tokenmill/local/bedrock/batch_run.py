@@ -4,7 +4,7 @@ Records are read and written as streams, so that memory does not grow with a job
 answers at once, without the time that a model takes; with a real model server behind the local cloud, that
 server answers. Sources: Amazon Bedrock User Guide, "Format and upload your batch inference data" (recordId,
 modelInput; results come in any order), "View the results of a batch inference job" (OBJECT.out,
-manifest.json.out, error objects) and "Quotas for Amazon Bedrock" (fewest and most records of a job).
+manifest.json.out, error objects).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from botocore.exceptions import ClientError
 
-from tokenmill.core.batch_quotas import batch_quota
 from tokenmill.core.errors import TokenmillError
 from tokenmill.local.aws_requests import AwsError
+from tokenmill.local.bedrock.batch_input import JobError, input_files, validated_total
 from tokenmill.local.bedrock.native_bodies import dialect_of
 from tokenmill.local.bedrock.prompt_tokens import plain_request
+from tokenmill.local.bedrock.runtime import BedrockRuntime
 from tokenmill.local.clients import split_uri
+from tokenmill.local.json_text import json_text
 from tokenmill.local.model_server.defaults import DEFAULT_TIMING
 from tokenmill.local.model_server.requests import RequestError, from_converse
 from tokenmill.local.model_server.responses import Usage, converse_document
@@ -38,12 +40,18 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from tokenmill.local.aws_requests import Params, Scope
+    from tokenmill.local.bedrock.batch_input import InputFile
     from tokenmill.local.bedrock.control import BedrockControl
     from tokenmill.local.bedrock.job_records import Job
     from tokenmill.local.bedrock.routing import Routing
     from tokenmill.local.clients import CloudClients
     from tokenmill.local.sagemaker.fleet import Fleet
 
+    # Model and Converse request in, Converse answer out; `modelInput` in, `modelOutput` and usage out.
+    Engine = Callable[[str, Params], Params]
+    Answerer = Callable[[Params], tuple[Params, Params]]
+
+_JSON = {"content-type": "application/json"}
 # Records that are answered before any of them is written: results come in another order than records.
 WINDOW = 64
 WORKERS = 16
@@ -54,10 +62,6 @@ FORM = (
     + '", '
     '"message": "WHY"}; each may be left out, and an empty object ends what was set'
 )
-
-
-class _JobError(Exception):
-    """A job cannot be run."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -161,7 +165,18 @@ class BatchRun:
         self._clients = clients
         self._fleet = fleet
         self.faults: dict[Scope, BatchFaults] = {}
-        control.invocation_jobs.run = self.run
+        control.invocation_jobs.validate, control.invocation_jobs.run = self.validate, self.run
+
+    def validate(self, scope: Scope, job: Job) -> None:
+        """Let a job go on, or end it for its input.
+
+        Args:
+            scope: Whose.
+            job: The job, which has become Validating.
+        """
+        with self._failing(scope, job):
+            s3 = self._clients.client(scope, "s3")
+            self._control.invocation_jobs.validated(job, validated_total(s3, job, _input(s3, job)))
 
     def run(self, scope: Scope, job: Job) -> None:
         """Run a job to its end.
@@ -171,36 +186,38 @@ class BatchRun:
             job: The job, which has become InProgress.
         """
         faults = self.faults.get(scope, BatchFaults())
-        try:
+        with self._failing(scope, job):
             self._records(scope, job, faults)
-        except (_JobError, AwsError, ClientError) as error:
+            message = faults.message if faults.status else None
+            self._control.invocation_jobs.end(scope, job, faults.status or "Completed", message)
+
+    @contextmanager
+    def _failing(self, scope: Scope, job: Job) -> Iterator[None]:
+        try:
+            yield
+        except (JobError, AwsError, ClientError) as error:
             self._control.invocation_jobs.end(scope, job, "Failed", str(error))
-            return
         except Exception:
             self._control.invocation_jobs.end(scope, job, "Failed", "An internal server error occurred")
             raise
-        status = faults.status or "Completed"
-        self._control.invocation_jobs.end(scope, job, status, faults.message if faults.status else None)
 
     def _records(self, scope: Scope, job: Job, faults: BatchFaults) -> None:
         s3 = self._clients.client(scope, "s3")
-        source = job.request["inputDataConfig"]["s3InputDataConfig"]["s3Uri"]
         target = job.request["outputDataConfig"]["s3OutputDataConfig"]["s3Uri"].rstrip("/")
-        bucket, _ = split_uri(source)
-        inputs = _inputs(s3, source)
-        counts = Counts(sum(1 for key, _ in inputs for _ in _lines(s3, bucket, key)))
-        _check_size(job, inputs, counts.total)
-        answerer = self._answerer(scope, job)
-        folder = f"{split_uri(target)[1]}/{job.id}".lstrip("/")
-        with ThreadPoolExecutor(WORKERS) as pool:
+        counts = Counts(job.counts["total"])
+        bucket, key = split_uri(target)
+        folder = f"{key}/{job.id}".lstrip("/")
+        with ExitStack() as stack:
+            ask = self._answerer(scope, job, stack)
+            pool = stack.enter_context(ThreadPoolExecutor(WORKERS))
             answer_all: Callable[..., Any] = pool.map if MODEL_URL in os.environ else map
-            for key, _ in inputs:
+            for file in _input(s3, job):
                 with tempfile.TemporaryFile() as output:
-                    lines = _lines(s3, bucket, key)
-                    while window := list(islice(lines, WINDOW)):
+                    records = file.records(s3)
+                    while window := list(islice(records, WINDOW)):
                         if job.status != "InProgress":
                             break
-                        answered = list(answer_all(lambda line: _result(line, job, faults, answerer), window))
+                        answered = list(answer_all(lambda record: _result(record, job, faults, ask), window))
                         _write(output, answered, counts)
                         job.progress(
                             total=counts.total,
@@ -209,35 +226,45 @@ class BatchRun:
                             error=counts.error,
                         )
                     output.seek(0)
-                    name = key.rsplit("/", 1)[-1]
-                    s3.upload_fileobj(output, split_uri(target)[0], f"{folder}/{name}.out")
+                    s3.upload_fileobj(output, bucket, f"{folder}/{file.name}.out")
         manifest = json.dumps(counts.manifest()).encode()
-        s3.put_object(Bucket=split_uri(target)[0], Key=f"{folder}/manifest.json.out", Body=manifest)
+        s3.put_object(Bucket=bucket, Key=f"{folder}/manifest.json.out", Body=manifest)
 
-    def _answerer(self, scope: Scope, job: Job) -> Callable[[Params], Params]:
-        """Return what answers a record's `modelInput`."""
-        route = self._routing.find(scope, job.request["modelId"], {})
-        ask = self._through_server(route.model) if MODEL_URL in os.environ else _text_engine(route.model)
+    def _answerer(self, scope: Scope, job: Job, stack: ExitStack) -> Answerer:
+        """Return what answers a record's `modelInput`; the stack closes it."""
+        model_id = job.request["modelId"]
+        route = self._routing.find(scope, model_id, {})
+        engine = self._through_server(route.model, stack) if MODEL_URL in os.environ else _text_engine
         if job.request.get("modelInvocationType", "InvokeModel") == "Converse":
-            return ask
-        dialect = dialect_of(route.model, imported=route.imported)
-        return lambda given: {
-            **_counted(answer := ask(dialect.read(given))),
-            **dialect.write(answer, route.model),
-        }
 
-    def _through_server(self, model: str) -> Callable[[Params], Params]:
+            def converse(given: Params) -> tuple[Params, Params]:
+                request = BedrockRuntime.shapes.members("Converse", {**given, "modelId": model_id})
+                answer = engine(route.model, request)
+                return answer, answer["usage"]
+
+            return converse
+        dialect = dialect_of(route.model, imported=route.imported)
+
+        def invoke(given: Params) -> tuple[Params, Params]:
+            answer = engine(route.model, dialect.read(given))
+            return dialect.write(answer, route.model), answer["usage"]
+
+        return invoke
+
+    def _through_server(self, model: str, stack: ExitStack) -> Engine:
         key = f"bedrock/{model}"
         if self._fleet.url(key) is None:
             try:
                 self._fleet.start(key, Launch(model=model, engine=None, context_tokens=None, copies=1))
             except LaunchError as error:
-                raise _JobError(str(error)) from error
+                raise JobError(str(error)) from error
         url = f"{self._fleet.url(key)}/model/{model.replace(':', '%3A')}/converse"
-        client = httpx.Client(timeout=httpx.Timeout(None, connect=5.0), trust_env=False)
+        client = stack.enter_context(
+            httpx.Client(timeout=httpx.Timeout(None, connect=5.0), trust_env=False, headers=_JSON)
+        )
 
-        def ask(request: Params) -> Params:
-            answer = client.post(url, json=plain_request(request))
+        def ask(model: str, request: Params) -> Params:
+            answer = client.post(url, content=json.dumps(plain_request(request), default=str))
             if answer.status_code >= 400:
                 raise RequestError(answer.json()["error"]["message"], status=answer.status_code)
             document: Params = answer.json()
@@ -246,90 +273,35 @@ class BatchRun:
         return ask
 
 
-_TOKENS = "_tokens"
+def _input(s3: Any, job: Job) -> list[InputFile]:
+    return input_files(s3, job.request["inputDataConfig"]["s3InputDataConfig"]["s3Uri"])
 
 
-def _counted(answer: Params) -> Params:
-    return {_TOKENS: answer["usage"]}
+def _text_engine(model: str, request: Params) -> Params:
+    chat, _ = from_converse(plain_request(request))
+    pieces, reason = chat.output_pieces(model, DEFAULT_TIMING.kv_capacity_tokens, planned=False)
+    usage = Usage(input_tokens=chat.input_tokens, output_tokens=len(pieces))
+    return converse_document("".join(pieces), reason, usage, 0)
 
 
-def _text_engine(model: str) -> Callable[[Params], Params]:
-    def ask(request: Params) -> Params:
-        chat, _ = from_converse(plain_request(request))
-        pieces, reason = chat.output_pieces(model, DEFAULT_TIMING.kv_capacity_tokens, planned=False)
-        usage = Usage(input_tokens=chat.input_tokens, output_tokens=len(pieces))
-        return converse_document("".join(pieces), reason, usage, 0)
-
-    return ask
-
-
-def _inputs(s3: Any, uri: str) -> list[tuple[str, int]]:
-    """Return the keys of a job's input files and their sizes: one file, or every .jsonl under a folder."""
-    bucket, key = split_uri(uri)
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
-    found = [(entry["Key"], entry["Size"]) for page in pages for entry in page.get("Contents", [])]
-    exact = [entry for entry in found if entry[0] == key]
-    inputs = exact or [entry for entry in found if entry[0].endswith(".jsonl")]
-    if not inputs:
-        raise _JobError(f"there is no .jsonl file at {uri}")
-    return sorted(inputs)
-
-
-def _lines(s3: Any, bucket: str, key: str) -> Iterator[bytes]:
-    # StreamingBody's own context manager gives the raw connection, which has no lines.
-    with closing(s3.get_object(Bucket=bucket, Key=key)["Body"]) as body:
-        for line in body.iter_lines(chunk_size=1 << 20):
-            if line.strip():
-                yield line
-
-
-def _check_size(job: Job, inputs: list[tuple[str, int]], records: int) -> None:
-    quota = batch_quota(job.request["modelId"].rsplit("/", 1)[-1])
-    if records < quota.minimum_records:
-        raise _JobError(
-            f"Batch job {job.arn} contains less records ({records}) than the required minimum of: "
-            f"{quota.minimum_records}"
-        )
-    if records > quota.records_per_job:
-        raise _JobError(
-            f"Batch job {job.arn} contains more records ({records}) than the allowed maximum of: "
-            f"{quota.records_per_job}"
-        )
-    large = [key for key, size in inputs if size > quota.file_bytes]
-    if large:
-        told = f"input files are over the allowed maximum of {quota.file_bytes} bytes: {', '.join(large)}"
-        raise _JobError(told)
-
-
-def _result(
-    line: bytes, job: Job, faults: BatchFaults, ask: Callable[[Params], Params]
-) -> tuple[Params, Params]:
+def _result(record: Params, job: Job, faults: BatchFaults, ask: Answerer) -> tuple[Params, Params]:
     """Return a record's line of the output and its tokens."""
-    result: Params = {}
+    asked_for = faults.error_of(job.id, record["recordId"])
+    if asked_for is not None:
+        return {**record, "error": asked_for}, {}
     try:
-        record = json.loads(line)
-        result["modelInput"] = given = record["modelInput"]
-        result["recordId"] = record.get("recordId") or hashlib.sha256(line).hexdigest()[:11].upper()
-        asked_for = faults.error_of(job.id, result["recordId"])
-        if asked_for is not None:
-            return {**result, "error": asked_for}, {}
-        answer = ask(given)
+        output, tokens = ask(record["modelInput"])
     except RequestError as error:
-        return {**result, "error": {"errorCode": error.status, "errorMessage": str(error)}}, {}
+        return {**record, "error": {"errorCode": error.status, "errorMessage": str(error)}}, {}
     except AwsError as error:
-        return {**result, "error": {"errorCode": error.status, "errorMessage": error.message}}, {}
-    except (ValueError, KeyError, TypeError) as error:
-        result.setdefault("recordId", hashlib.sha256(line).hexdigest()[:11].upper())
-        told = f"the record is not {{'recordId', 'modelInput'}}: {type(error).__name__}: {error}"
-        return {**result, "error": {"errorCode": 400, "errorMessage": told}}, {}
-    tokens = answer.pop(_TOKENS, None) or answer["usage"]
-    return {**result, "modelOutput": answer}, tokens
+        return {**record, "error": {"errorCode": error.status, "errorMessage": error.message}}, {}
+    return {**record, "modelOutput": output}, tokens
 
 
 def _write(output: BinaryIO | Any, answered: list[tuple[Params, Params]], counts: Counts) -> None:
     # Every other record first: whoever relies on the order finds out here.
     for result, tokens in (*answered[1::2], *answered[0::2]):
-        output.write(json.dumps(result, ensure_ascii=False).encode() + b"\n")
+        output.write(json_text(result) + b"\n")
         if "error" in result:
             counts.error += 1
         else:

@@ -31,8 +31,9 @@ LONGEST_HOURS = 168
 class InvocationJobs:
     """The jobs of every account.
 
-    `run` answers the records of a job that has become InProgress, and calls `end`; it runs in a thread of its
-    own. Without it, a job stays InProgress until it expires.
+    `validate` looks at the input of a job that has become Validating, and calls `validated` or `end`; `run`
+    answers the records of one that has become InProgress, and calls `end`. Each runs in a thread of its own.
+    Without them every input is valid, and a job stays InProgress until it expires.
 
     Args:
         control: The control plane.
@@ -40,9 +41,12 @@ class InvocationJobs:
 
     def __init__(self, control: BedrockControl) -> None:
         self._control = control
+        self.validate: Callable[[Scope, Job], None] | None = None
         self.run: Callable[[Scope, Job], None] | None = None
         self.background: Callable[[Callable[[], None]], None] = _in_a_thread
-        self._jobs = Jobs(self._publish)
+        self._jobs = Jobs(
+            control, "CreateModelInvocationJob", status="Submitted", tags="tags", moved=self._publish
+        )
 
     def operations(self) -> dict[str, Operation]:
         """Return what runs the operations."""
@@ -65,8 +69,20 @@ class InvocationJobs:
                 elif job.status not in ENDED and self._control.now() >= self._expires(job):
                     self._jobs.move(scope, job, "Expired", self._control.now())
 
+    def validated(self, job: Job, records: int) -> None:
+        """Let a job go on whose input is valid; one that was stopped or has expired stays so.
+
+        Args:
+            job: The job.
+            records: How many records it has.
+        """
+        with self._control.lock:
+            if job.status == "Validating":
+                job.progress(total=records, processed=0, success=0, error=0)
+                job.due = self._control.clock() + self._control.behaviour.job_step_seconds
+
     def end(self, scope: Scope, job: Job, status: str, message: str | None = None) -> None:
-        """End a job that runs; one that was stopped or has expired stays so.
+        """End a job that is validated or runs; one that was stopped or has expired stays so.
 
         Args:
             scope: Whose.
@@ -75,45 +91,31 @@ class InvocationJobs:
             message: Why.
         """
         with self._control.lock:
-            if job.status == "InProgress":
+            if job.status in ("Validating", "InProgress"):
                 self._jobs.move(scope, job, status, self._control.now(), message)
 
     def _advance(self, scope: Scope, job: Job) -> None:
         assert job.due is not None
         job.due += self._control.behaviour.job_step_seconds
         self._jobs.move(scope, job, WAY[job.status], self._control.now())
-        if job.status == "InProgress" and self.run is not None:
-            run = self.run
-            self.background(lambda: run(scope, job))
+        work = {"Validating": self.validate, "InProgress": self.run}.get(job.status)
+        if work is not None:
+            # What does the work says when the job goes on.
+            job.due = None
+            self.background(lambda: work(scope, job))
 
     @staticmethod
     def _expires(job: Job) -> datetime:
         return job.created + timedelta(hours=job.request.get("timeoutDurationInHours", LONGEST_HOURS))
 
     def _create(self, scope: Scope, params: Params) -> Params:
-        control = self._control
-
-        def make() -> str:
-            self._check_model(scope, params["modelId"])
-            if self._jobs.named(scope, params["jobName"]) is not None:
-                raise AwsError("ConflictException", f"A job with the name {params['jobName']} exists.")
-            job = Job(
-                arn=scope.arn("bedrock", f"model-invocation-job/{control.new_id(scope)}"),
-                name=params["jobName"],
-                request=params,
-                status="Submitted",
-                created=control.now(),
-                modified=control.now(),
-                due=control.clock() + control.behaviour.job_step_seconds,
-            )
-            control.tags.add(scope, job.arn, params.get("tags"))
-            self._jobs.add(scope, job)
-            return job.arn
-
-        arn = control.tokens.once(
-            scope, "CreateModelInvocationJob", params, make=make, exists=lambda made: True
+        return self._jobs.begin(
+            scope,
+            params,
+            "model-invocation-job",
+            seconds=self._control.behaviour.job_step_seconds,
+            check=lambda: self._check_model(scope, params["modelId"]),
         )
-        return {"jobArn": arn}
 
     def _check_model(self, scope: Scope, identifier: str) -> None:
         if ":inference-profile/" in identifier or ":application-inference-profile/" in identifier:
@@ -130,17 +132,12 @@ class InvocationJobs:
 
     def _describe(self, scope: Scope, job: Job) -> Params:
         request = job.request
-        shown = {
-            "jobArn": job.arn,
-            "jobName": job.name,
+        return {
+            **job.described(made="submitTime"),
             "modelId": request["modelId"],
             "clientRequestToken": request.get("clientRequestToken"),
             "roleArn": request["roleArn"],
-            "status": job.status,
             "message": job.message,
-            "submitTime": job.created,
-            "lastModifiedTime": job.modified,
-            "endTime": job.ended,
             "inputDataConfig": request["inputDataConfig"],
             "outputDataConfig": request["outputDataConfig"],
             "vpcConfig": request.get("vpcConfig"),
@@ -149,12 +146,12 @@ class InvocationJobs:
             "modelInvocationType": request.get("modelInvocationType", "InvokeModel"),
             **{f"{name}RecordCount": count for name, count in job.counts.items()},
         }
-        return {name: value for name, value in shown.items() if value is not None}
 
     def _list(self, scope: Scope, params: Params) -> Params:
         self.tick()
-        some, token = self._jobs.page(scope, params, self._describe, prefix="submitTime")
-        return {"invocationJobSummaries": some, "nextToken": token}
+        return self._jobs.listing(
+            scope, params, self._describe, into="invocationJobSummaries", made="submitTime"
+        )
 
     def _stop(self, scope: Scope, params: Params) -> Params:
         self.tick()

@@ -14,6 +14,8 @@ from tokenmill.local.aws_requests import AwsError, Params
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# Members of a part that say how to treat it; Converse has places of its own for them.
+_NOT_CONTENT = ("cache_control", "cachePoint", "guardContent")
 _CLAUDE_STOPS = {"end_turn": "end_turn", "max_tokens": "max_tokens", "guardrail_intervened": "end_turn"}
 
 
@@ -70,7 +72,11 @@ def _blocks(content: Any) -> list[Params]:
         )
     made: list[Params] = []
     for part in content:
-        made.append({"text": part["text"]} if isinstance(part.get("text"), str) else dict(part))
+        other = {name: value for name, value in part.items() if name not in _NOT_CONTENT}
+        if isinstance(part.get("text"), str):
+            made.append({"text": part["text"]})
+        elif other:
+            made.append(other)
         if "cache_control" in part or "cachePoint" in part:
             made.append({"cachePoint": {"type": "default"}})
     return made
@@ -83,7 +89,12 @@ def _messages(body: Params) -> list[Params]:
     return messages
 
 
-def _config(body: Params, names: dict[str, str]) -> Params:
+def _config(body: Any, names: dict[str, str]) -> Params:
+    if not isinstance(body, dict):
+        raise AwsError("ValidationException", "Malformed input request: inferenceConfig must be an object")
+    for name in names:
+        if names[name] == "maxTokens" and type(body.get(name, 1)) is not int:
+            raise AwsError("ValidationException", f"Malformed input request: {name} must be a whole number")
     config = {told: body[name] for name, told in names.items() if name in body}
     return {"inferenceConfig": config} if config else {}
 
