@@ -262,3 +262,15 @@ def test_bodies_that_are_not_the_models_are_refused(runtime: Any) -> None:
         messages=said("Hi"),
     )
     assert "on-demand throughput isn't supported" in message
+
+
+def test_half_a_surrogate_pair_is_text(runtime: Any) -> None:
+    """A text that was cut between its UTF-16 units is answered, at once, as a stream and natively."""
+    asked = {"messages": said("cut \ud83d"), "inferenceConfig": {"maxTokens": 200}}
+    answer = runtime.converse(modelId=LITE, **asked)
+    assert "\ud83d" in answer["output"]["message"]["content"][0]["text"]
+    events = list(runtime.converse_stream(modelId=LITE, **asked)["stream"])
+    deltas = [event["contentBlockDelta"]["delta"]["text"] for event in events if "contentBlockDelta" in event]
+    assert "\ud83d" in "".join(deltas)
+    native = runtime.invoke_model(modelId=LITE, body=json.dumps({"messages": said("cut \ud83d")}))
+    assert "\ud83d" in json.loads(native["body"].read())["output"]["message"]["content"][0]["text"]

@@ -5,9 +5,13 @@ from __future__ import annotations
 import importlib
 from datetime import UTC, datetime
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
+from botocore.exceptions import ClientError
 
+from support_local import ACCOUNT, ROLE, client
 from tokenmill.local.ministack_schedules import (
     ZonedExpression,
     begin_at_once,
@@ -15,6 +19,9 @@ from tokenmill.local.ministack_schedules import (
     zoned_fields,
     zoned_next_fire,
 )
+
+if TYPE_CHECKING:
+    from tokenmill.local.cloud_process import CloudProcess
 
 
 @pytest.mark.parametrize(
@@ -42,6 +49,26 @@ def test_expressions_without_a_zone_stay_in_utc() -> None:
     assert utc == datetime(2026, 1, 14, 8, tzinfo=UTC).timestamp()
     assert tokyo is not None
     assert utc - tokyo == 9 * 3600
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berln", "../etc/passwd", "Europe"])
+def test_a_zone_that_is_none_is_refused(cloud: CloudProcess, zone: str) -> None:
+    """The schedule is not made, nor changed to it: it would keep every other one from firing."""
+    scheduler, name = client(cloud.endpoint, "scheduler"), f"zone-{uuid4().hex[:8]}"
+    schedule = {
+        "Name": name,
+        "ScheduleExpression": "cron(0 8 ? * MON-FRI *)",
+        "FlexibleTimeWindow": {"Mode": "OFF"},
+        "Target": {"Arn": f"arn:aws:sqs:us-east-1:{ACCOUNT}:none", "RoleArn": ROLE},
+    }
+    told = "is no time zone of the IANA database"
+    with pytest.raises(ClientError, match=told):
+        scheduler.create_schedule(**schedule, ScheduleExpressionTimezone=zone)
+    scheduler.create_schedule(**schedule, ScheduleExpressionTimezone="Europe/Berlin")
+    with pytest.raises(ClientError, match=told):
+        scheduler.update_schedule(**schedule, ScheduleExpressionTimezone=zone)
+    assert scheduler.get_schedule(Name=name)["ScheduleExpressionTimezone"] == "Europe/Berlin"
+    scheduler.delete_schedule(Name=name)
 
 
 class Ticking:

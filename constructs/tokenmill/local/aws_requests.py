@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import botocore.session
 from botocore.exceptions import ParamValidationError
@@ -15,6 +15,7 @@ from botocore.model import ListShape, MapShape, StructureShape
 from botocore.validate import ParamValidator
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator, Mapping
 
     from botocore.model import OperationModel, ServiceModel, Shape
@@ -150,20 +151,42 @@ class ServiceShapes:
         return self.model.operation_model(name)
 
 
-def modelled(service: str, operations: Mapping[str, Operation], name: str) -> Operation:
-    """Return what runs an operation.
+class ModelledService:
+    """A service whose operations are modelled here; they run one at a time.
 
-    Args:
-        service: What people call the service, for messages.
-        operations: The operations of its model, by name.
-        name: The operation's name.
-
-    Raises:
-        AwsError: The service is modelled without it.
+    Who extends it sets `lock` and `_operations`, which runs an operation by its name.
     """
-    if name not in operations:
-        raise AwsError("UnknownOperationException", f"{service} {name} is not modelled by the local cloud")
-    return operations[name]
+
+    title: ClassVar[str]
+    shapes: ClassVar[ServiceShapes]
+    lock: threading.RLock
+    _operations: dict[str, Operation]
+
+    def add_operations(self, operations: Mapping[str, Operation]) -> None:
+        """Take operations that other modules model, such as jobs.
+
+        Args:
+            operations: By name; each takes a scope and validated members.
+        """
+        self._operations.update(operations)
+
+    def call(self, scope: Scope, operation: str, params: Params) -> Params:
+        """Run one operation.
+
+        Args:
+            scope: Whose resources.
+            operation: Its name.
+            params: Its validated members.
+
+        Raises:
+            AwsError: The service refuses, or does not model the operation.
+        """
+        if operation not in self._operations:
+            raise AwsError(
+                "UnknownOperationException", f"{self.title} {operation} is not modelled by the local cloud"
+            )
+        with self.lock:
+            return self._operations[operation](scope, params)
 
 
 def dispatch(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tokenmill.core.errors import TokenmillError
 from tokenmill.local.autoscaling import AutoScaling
 from tokenmill.local.autoscaling.ministack_alarms import MinistackAlarms
-from tokenmill.local.aws_requests import AwsError, Params, Scope, dispatch
+from tokenmill.local.aws_requests import AwsError, ModelledService, Params, Scope, dispatch
 from tokenmill.local.bedrock.service import ADMIN
 from tokenmill.local.cloudformation import register
 from tokenmill.local.cloudwatch.alarms import check_alarm, next_state
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from tokenmill.local.ministack_seams import Ministack
     from tokenmill.local.sagemaker.fleet import ModelServers
-    from tokenmill.local.step_functions import JsonService
 
     Message = MutableMapping[str, Any]
 
@@ -157,7 +156,9 @@ class LocalCloud:
             self.components.remember_plan(stack, logical_id, name)
             self.sagemaker.follow_plan(scope, name)
 
-    async def _json(self, service: JsonService, scope: Scope, target: str, receive: Any, send: Any) -> None:
+    async def _json(
+        self, service: ModelledService, scope: Scope, target: str, receive: Any, send: Any
+    ) -> None:
         body = await _read(receive)
         answer = dispatch(
             service.shapes, target, body, lambda name, params: service.call(scope, name, params)

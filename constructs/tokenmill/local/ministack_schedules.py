@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,6 +94,26 @@ def zoned_next_fire(next_fire: NextFire) -> NextFire:
     return find
 
 
+def zone_checked(scheduler: Any, write: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    """Return what writes a schedule unless its time zone is none: nothing would fire beside such a one.
+
+    Args:
+        scheduler: MiniStack's module of EventBridge Scheduler.
+        write: Creates or updates a schedule: its name and the request's members in, an HTTP answer out.
+    """
+
+    def checked(name: str, body: Any) -> Any:
+        zone = body.get("ScheduleExpressionTimezone") or "UTC"
+        try:
+            ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            told = f"ScheduleExpressionTimezone {zone} is no time zone of the IANA database"
+            return scheduler._error(400, "ValidationException", told)
+        return write(name, body)
+
+    return checked
+
+
 def follow_time_zones(scheduler: Any, events: Any) -> None:
     """Let the scheduler follow the time zones of its schedules.
 
@@ -102,6 +122,8 @@ def follow_time_zones(scheduler: Any, events: Any) -> None:
         events: MiniStack's module of EventBridge, whose functions the scheduler uses.
     """
     tick = scheduler._tick_schedules
+    scheduler._create_schedule = zone_checked(scheduler, scheduler._create_schedule)
+    scheduler._update_schedule = zone_checked(scheduler, scheduler._update_schedule)
     scheduler._at_time_epoch = zoned_at(scheduler._at_time_epoch)
     events._parse_cron_fields = zoned_fields(events._parse_cron_fields)
     events._cron_next_fire = zoned_next_fire(events._cron_next_fire)

@@ -8,11 +8,12 @@ AWS General Reference, "Amazon Bedrock endpoints and quotas" (names).
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from tokenmill.local.aws_requests import AwsError, Params, Scope, ServiceShapes, modelled
+from tokenmill.local.aws_requests import AwsError, ModelledService, Params, Scope, ServiceShapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,18 +23,20 @@ if TYPE_CHECKING:
     Listing = Callable[[Scope], dict[str, float]]
 
 
-class ServiceQuotas:
+class ServiceQuotas(ModelledService):
     """The service.
 
     Args:
         listings: The applied quotas of each service, by its code: names and values of an account and region.
     """
 
+    title = "Service Quotas"
     shapes = ServiceShapes("service-quotas")
 
     def __init__(self, listings: dict[str, Listing]) -> None:
         self._listings = listings
         self._requests: defaultdict[Scope, list[Params]] = defaultdict(list)
+        self.lock = threading.RLock()
         self._operations: dict[str, Operation] = {
             "ListServiceQuotas": self._list,
             "ListAWSDefaultServiceQuotas": self._list,
@@ -42,19 +45,6 @@ class ServiceQuotas:
             "RequestServiceQuotaIncrease": self._request,
             "ListRequestedServiceQuotaChangeHistoryByQuota": self._history,
         }
-
-    def call(self, scope: Scope, operation: str, params: Params) -> Params:
-        """Run one operation.
-
-        Args:
-            scope: Whose quotas.
-            operation: Its name.
-            params: Its validated members.
-
-        Raises:
-            AwsError: The service refuses, or does not model the operation.
-        """
-        return modelled("Service Quotas", self._operations, operation)(scope, params)
 
     def _quotas(self, scope: Scope, service: str) -> list[Params]:
         if service not in self._listings:
@@ -65,7 +55,10 @@ class ServiceQuotas:
 
     def _list(self, scope: Scope, params: Params) -> Params:
         quotas = self._quotas(scope, params["ServiceCode"])
-        start, size = int(params.get("NextToken", 0)), int(params.get("MaxResults", 100))
+        token, size = params.get("NextToken", "0"), params.get("MaxResults", 100)
+        if not token.isdecimal():
+            raise AwsError("InvalidPaginationTokenException", f"{token} is no token of this service")
+        start = int(token)
         more = {"NextToken": str(start + size)} if start + size < len(quotas) else {}
         return {"Quotas": quotas[start : start + size], **more}
 

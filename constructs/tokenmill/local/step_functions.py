@@ -7,9 +7,9 @@ Source: AWS Step Functions Developer Guide, "Create and manage Amazon SageMaker 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from tokenmill.local.aws_requests import AwsError, Params, Scope, ServiceShapes, dispatch
+from tokenmill.local.aws_requests import AwsError, ModelledService, Params, Scope, dispatch
 from tokenmill.local.sagemaker.jobs import ENDED, in_milliseconds
 
 if TYPE_CHECKING:
@@ -36,15 +36,6 @@ _THROUGH_CLIENTS = {
 }
 
 
-class JsonService(Protocol):
-    """A service of ours with a JSON protocol."""
-
-    shapes: ServiceShapes
-
-    def call(self, scope: Scope, operation: str, params: Params) -> Params:
-        """Run one operation."""
-
-
 class Integrations:
     """The integrations.
 
@@ -65,7 +56,7 @@ class Integrations:
         table |= {f"{SDK}{name}": self._through_client for name in _THROUGH_CLIENTS}
         self._ministack.step_functions._SERVICE_DISPATCH.update(table)
 
-    def offer(self, name: str, service: JsonService, *, target: str, errors: str) -> None:
+    def offer(self, name: str, service: ModelledService, *, target: str, errors: str) -> None:
         """Let `aws-sdk:` integrations call a service of ours that has a JSON protocol.
 
         Args:

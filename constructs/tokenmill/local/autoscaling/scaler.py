@@ -63,7 +63,7 @@ class Scaler:
         self._alarms = alarms
         self._statistic = statistic
         self._clock = clock
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
 
     def alarm_evaluated(self, scope: Scope, alarm: Mapping[str, Any]) -> None:
         """Execute the policies among an alarm's actions, at once and then every minute that it stays.
@@ -72,7 +72,7 @@ class Scaler:
             scope: Whose alarm.
             alarm: The alarm with its state.
         """
-        with self._lock:
+        with self.lock:
             self._act_on(scope, alarm)
 
     def _act_on(self, scope: Scope, alarm: Mapping[str, Any]) -> None:
@@ -92,7 +92,7 @@ class Scaler:
     def tick(self) -> None:
         """Run the scheduled actions that are due, and end the activities that are fulfilled."""
         now = self._clock()
-        with self._lock:
+        with self.lock:
             for scope, account in list(self.accounts.items()):
                 for identity, action in list(account.schedules.items()):
                     since = account.checked.get(identity, now)

@@ -18,7 +18,7 @@ from tokenmill.local.autoscaling.scaler import Scaler
 from tokenmill.local.autoscaling.schedule import check_schedule
 from tokenmill.local.autoscaling.steps import check_steps
 from tokenmill.local.autoscaling.tracking import alarms_of
-from tokenmill.local.aws_requests import AwsError, Params, Scope, ServiceShapes, modelled
+from tokenmill.local.aws_requests import AwsError, ModelledService, Params, Scope, ServiceShapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tokenmill.local.cloudwatch.alarms import MetricQuery
 
 
-class AutoScaling(Scaler):
+class AutoScaling(Scaler, ModelledService):
     """The API, and what acts on what it was told.
 
     Args:
@@ -38,6 +38,7 @@ class AutoScaling(Scaler):
         clock: Gives the time, in seconds since 1970.
     """
 
+    title = "Application Auto Scaling"
     shapes = ServiceShapes("application-autoscaling")
 
     def __init__(
@@ -64,21 +65,6 @@ class AutoScaling(Scaler):
             "UntagResource": self._untag,
             "ListTagsForResource": self._list_tags,
         }
-
-    def call(self, scope: Scope, operation: str, params: Params) -> Params:
-        """Run one operation.
-
-        Args:
-            scope: Whose resources.
-            operation: Its name.
-            params: Its validated members.
-
-        Raises:
-            AwsError: The service refuses, or does not model the operation.
-        """
-        run = modelled("Application Auto Scaling", self._operations, operation)
-        with self._lock:
-            return run(scope, params)
 
     def registered(self, scope: Scope, resource_id: str) -> bool:
         """Whether a resource of SageMaker is a scalable target.

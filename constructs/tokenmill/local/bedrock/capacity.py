@@ -106,7 +106,7 @@ class Capacity:
         Args:
             scope: Whose quota.
             model: The id that was called: a model, or a profile with a quota of its own.
-            tokens: Input, cache writes and the most output times its burndown rate.
+            tokens: Input, cache writes and the most output.
 
         Raises:
             AwsError: The minute's tokens are used up.

@@ -14,7 +14,7 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from tokenmill.local.aws_requests import AwsError, modelled
+from tokenmill.local.aws_requests import AwsError, ModelledService
 from tokenmill.local.bedrock.behaviour import Behaviour, UnitQuotas
 from tokenmill.local.bedrock.client_tokens import ClientTokens
 from tokenmill.local.bedrock.custom_models import CustomModels
@@ -29,7 +29,7 @@ from tokenmill.local.bedrock.tags import Tags
 from tokenmill.local.rest_json import RestShapes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from tokenmill.local.aws_requests import Operation, Params, Scope
     from tokenmill.local.rest_json import Answer, HttpRequest
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Publish = Callable[[Scope, str, str, Params, list[str]], None]
 
 
-class BedrockControl:
+class BedrockControl(ModelledService):
     """The control plane.
 
     Args:
@@ -46,6 +46,7 @@ class BedrockControl:
         quotas: Model units that every account may have.
     """
 
+    title = "Bedrock"
     shapes = RestShapes("bedrock")
 
     def __init__(
@@ -84,16 +85,8 @@ class BedrockControl:
         ):
             self.add_operations(operations)
 
-    def add_operations(self, operations: Mapping[str, Operation]) -> None:
-        """Take further operations of the service's model.
-
-        Args:
-            operations: What runs them, by name.
-        """
-        self._operations.update(operations)
-
     def call(self, scope: Scope, operation: str, params: Params) -> Params:
-        """Run one operation.
+        """Run one operation; its answer is checked against the model as well.
 
         Args:
             scope: Whose resources.
@@ -103,9 +96,9 @@ class BedrockControl:
         Raises:
             AwsError: The service refuses, or does not model the operation.
         """
-        run = modelled("Bedrock", self._operations, operation)
         with self.lock:
-            answer = {name: value for name, value in run(scope, params).items() if value is not None}
+            answered = super().call(scope, operation, params)
+            answer = {name: value for name, value in answered.items() if value is not None}
         self.shapes.check_answer(operation, answer)
         return answer
 

@@ -18,6 +18,7 @@ from tokenmill.local.bedrock.capacity import DEFAULT_OUTPUT_TOKENS
 from tokenmill.local.bedrock.guarded import INTERVENED, Guarded
 from tokenmill.local.bedrock.prompt_tokens import InputUsage, PromptCache, counted
 from tokenmill.local.event_stream import encode_event, encode_message
+from tokenmill.local.json_text import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -285,4 +286,4 @@ def _delta(text: str) -> bytes:
 
 
 def _event(name: str, members: Params) -> bytes:
-    return encode_event(name, json.dumps(members, ensure_ascii=False).encode())
+    return encode_event(name, json_text(members))

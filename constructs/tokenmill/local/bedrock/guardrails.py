@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -277,6 +278,12 @@ def _check(params: Params) -> None:
             "ValidationException",
             "automated reasoning policies are not modelled by the local cloud; leave them out",
         )
+    for rule in (params.get("sensitiveInformationPolicyConfig") or {}).get("regexesConfig") or []:
+        try:
+            re.compile(rule["pattern"])
+        except re.error as error:
+            told = f"The regex pattern of {rule['name']} is invalid: {error}"
+            raise AwsError("ValidationException", told) from error
 
 
 def _described(record: GuardrailRecord, version: Version) -> Params:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from tokenmill.local.aws_requests import Params, Scope
+    from tokenmill.local.bedrock.control import BedrockControl
 
 ENDED = frozenset({"Completed", "Failed", "Stopped", "PartiallyCompleted", "Expired"})
 
@@ -47,6 +48,21 @@ class Job:
     made: str | None = None
     counts: dict[str, int] = field(default_factory=dict)
 
+    def described(self, *, made: str = "creationTime") -> Params:
+        """Return the members that Get and List have of every job.
+
+        Args:
+            made: Name of the time of its making.
+        """
+        return {
+            "jobArn": self.arn,
+            "jobName": self.name,
+            "status": self.status,
+            made: self.created,
+            "lastModifiedTime": self.modified,
+            "endTime": self.ended,
+        }
+
     @property
     def id(self) -> str:
         """The last part of its ARN."""
@@ -68,22 +84,67 @@ class Jobs:
     """The jobs of one kind.
 
     Args:
+        control: The control plane.
+        operation: The operation that makes them.
+        status: The status that they begin with.
+        tags: Member of that operation that has their tags.
         moved: Told of every new status, after it is set.
     """
 
-    def __init__(self, moved: Callable[[Scope, Job], None]) -> None:
+    def __init__(
+        self,
+        control: BedrockControl,
+        operation: str,
+        *,
+        status: str,
+        tags: str,
+        moved: Callable[[Scope, Job], None],
+    ) -> None:
+        self._control = control
+        self._operation = operation
+        self._status = status
+        self._tags = tags
         self._moved = moved
         self._jobs: dict[Scope, dict[str, Job]] = {}
 
-    def add(self, scope: Scope, job: Job) -> None:
-        """Take a new job.
+    def begin(
+        self, scope: Scope, params: Params, kind: str, *, seconds: float, check: Callable[[], None]
+    ) -> Params:
+        """Make a job, once for a client token; return the operation's answer.
 
         Args:
             scope: Whose.
-            job: The job.
+            params: The request's members.
+            kind: What stands before its id in its ARN.
+            seconds: When its next status comes.
+            check: Raises for a request that cannot be met.
+
+        Raises:
+            AwsError: Its name is taken, or what the check raises.
         """
-        self._jobs.setdefault(scope, {})[job.arn] = job
-        self._moved(scope, job)
+        control = self._control
+
+        def make() -> str:
+            name = params["jobName"]
+            if any(job.name == name for job in self._jobs.get(scope, {}).values()):
+                raise AwsError("ConflictException", f"A job with the name {name} exists.")
+            check()
+            job = Job(
+                arn=scope.arn("bedrock", f"{kind}/{control.new_id(scope)}"),
+                name=name,
+                request=params,
+                status=self._status,
+                created=control.now(),
+                modified=control.now(),
+                due=control.clock() + seconds,
+            )
+            control.tags.add(scope, job.arn, params.get(self._tags))
+            self._jobs.setdefault(scope, {})[job.arn] = job
+            self._moved(scope, job)
+            return job.arn
+
+        arn = control.tokens.once(scope, self._operation, params, make=make, exists=lambda made: True)
+        return {"jobArn": arn}
 
     def move(self, scope: Scope, job: Job, status: str, at: datetime, message: str | None = None) -> None:
         """Give a job a status.
@@ -105,15 +166,6 @@ class Jobs:
         """Return every job of every account."""
         return [(scope, job) for scope, jobs in self._jobs.items() for job in jobs.values()]
 
-    def named(self, scope: Scope, name: str) -> Job | None:
-        """Return the job of a name.
-
-        Args:
-            scope: Whose.
-            name: Its name.
-        """
-        return next((job for job in self._jobs.get(scope, {}).values() if job.name == name), None)
-
     def existing(self, scope: Scope, identifier: str) -> Job:
         """Return a job by its ARN, the last part of it, or its name.
 
@@ -129,18 +181,19 @@ class Jobs:
                 return job
         raise AwsError("ResourceNotFoundException", f"Could not find the job {identifier}.")
 
-    def page(
-        self, scope: Scope, params: Params, describe: Callable[[Scope, Job], Params], *, prefix: str
-    ) -> tuple[list[Params], str | None]:
-        """Return the page of jobs that a List asks for, newest first, and the token of the next.
+    def listing(
+        self, scope: Scope, params: Params, describe: Callable[[Scope, Job], Params], *, into: str, made: str
+    ) -> Params:
+        """Return a List's answer: the page of jobs that it asks for, newest first.
 
         Args:
             scope: Whose.
             params: The request's members.
-            describe: Returns a summary.
-            prefix: What the members for times begin with: "creationTime" or "submitTime".
+            describe: Returns a summary; what is None in it is left out.
+            into: Member of the answer that has them.
+            made: What the members for the time of their making begin with: "creationTime" or "submitTime".
         """
-        after, before = params.get(f"{prefix}After"), params.get(f"{prefix}Before")
+        after, before = params.get(f"{made}After"), params.get(f"{made}Before")
         chosen = [
             job
             for job in self._jobs.get(scope, {}).values()
@@ -150,5 +203,6 @@ class Jobs:
             and (before is None or job.created < moment_of(before))
         ]
         chosen.sort(key=lambda job: job.created, reverse=params.get("sortOrder") != "Ascending")
-        some, token = page([{"job": job} for job in chosen], params)
-        return [describe(scope, one["job"]) for one in some], token
+        some, token = page([describe(scope, job) for job in chosen], params)
+        shown = [{name: value for name, value in one.items() if value is not None} for one in some]
+        return {into: shown, "nextToken": token}

@@ -32,8 +32,20 @@ class ModelJobs:
     def __init__(self, control: BedrockControl) -> None:
         self._control = control
         self.failing: dict[str, str] = {}
-        self._customizations = Jobs(self._publish_customization)
-        self._imports = Jobs(lambda scope, job: None)
+        self._customizations = Jobs(
+            control,
+            "CreateModelCustomizationJob",
+            status="InProgress",
+            tags="jobTags",
+            moved=self._publish_customization,
+        )
+        self._imports = Jobs(
+            control,
+            "CreateModelImportJob",
+            status="InProgress",
+            tags="jobTags",
+            moved=lambda scope, job: None,
+        )
 
     def operations(self) -> dict[str, Operation]:
         """Return what runs the operations."""
@@ -106,55 +118,31 @@ class ModelJobs:
         if distilling != ("distillationConfig" in params.get("customizationConfig", {})):
             raise AwsError("ValidationException", "DISTILLATION and distillationConfig go together.")
         kind = f"model-customization-job/{plain_model(params['baseModelIdentifier'])}"
-        arn = self._start(scope, params, self._customizations, kind, params["customModelName"])
-        return {"jobArn": arn}
+        return self._start(scope, params, self._customizations, kind, params["customModelName"])
 
     def _import(self, scope: Scope, params: Params) -> Params:
-        return {
-            "jobArn": self._start(
-                scope, params, self._imports, "model-import-job", params["importedModelName"]
-            )
-        }
+        return self._start(scope, params, self._imports, "model-import-job", params["importedModelName"])
 
-    def _start(self, scope: Scope, params: Params, jobs: Jobs, kind: str, model: str) -> str:
-        control = self._control
-
-        def make() -> str:
-            if jobs.named(scope, params["jobName"]) is not None:
-                raise AwsError("ConflictException", f"A job with the name {params['jobName']} exists.")
-            control.custom_models.check_name(scope, model)
-            job = Job(
-                arn=scope.arn("bedrock", f"{kind}/{control.new_id(scope)}"),
-                name=params["jobName"],
-                request=params,
-                status="InProgress",
-                created=control.now(),
-                modified=control.now(),
-                due=control.clock() + control.behaviour.job_seconds,
-            )
-            control.tags.add(scope, job.arn, params.get("jobTags"))
-            jobs.add(scope, job)
-            return job.arn
-
-        operation = "CreateModelImportJob" if jobs is self._imports else "CreateModelCustomizationJob"
-        return control.tokens.once(scope, operation, params, make=make, exists=lambda made: True)
+    def _start(self, scope: Scope, params: Params, jobs: Jobs, kind: str, model: str) -> Params:
+        return jobs.begin(
+            scope,
+            params,
+            kind,
+            seconds=self._control.behaviour.job_seconds,
+            check=lambda: self._control.custom_models.check_name(scope, model),
+        )
 
     def _get_customization(self, scope: Scope, params: Params) -> Params:
         self.tick()
         job = self._customizations.existing(scope, params["jobIdentifier"])
         request = job.request
         return {
-            "jobArn": job.arn,
-            "jobName": job.name,
+            **job.described(),
             "outputModelName": request["customModelName"],
             "outputModelArn": job.made,
             "clientRequestToken": request.get("clientRequestToken"),
             "roleArn": request["roleArn"],
-            "status": job.status,
             "failureMessage": job.message,
-            "creationTime": job.created,
-            "lastModifiedTime": job.modified,
-            "endTime": job.ended,
             "baseModelArn": foundation_arn(scope, plain_model(request["baseModelIdentifier"])),
             "hyperParameters": request.get("hyperParameters", {}),
             "trainingDataConfig": request["trainingDataConfig"],
@@ -167,24 +155,19 @@ class ModelJobs:
 
     def _list_customizations(self, scope: Scope, params: Params) -> Params:
         self.tick()
-        some, token = self._customizations.page(scope, params, self._summary, prefix="creationTime")
-        return {"modelCustomizationJobSummaries": some, "nextToken": token}
+        return self._customizations.listing(
+            scope, params, self._summary, into="modelCustomizationJobSummaries", made="creationTime"
+        )
 
     @staticmethod
     def _summary(scope: Scope, job: Job) -> Params:
-        shown = {
-            "jobArn": job.arn,
+        return {
+            **job.described(),
             "baseModelArn": foundation_arn(scope, plain_model(job.request["baseModelIdentifier"])),
-            "jobName": job.name,
-            "status": job.status,
-            "lastModifiedTime": job.modified,
-            "creationTime": job.created,
-            "endTime": job.ended,
             "customModelArn": job.made,
             "customModelName": job.request["customModelName"],
             "customizationType": job.request.get("customizationType", "FINE_TUNING"),
         }
-        return {name: value for name, value in shown.items() if value is not None}
 
     def _stop(self, scope: Scope, params: Params) -> Params:
         self.tick()
@@ -200,38 +183,26 @@ class ModelJobs:
         job = self._imports.existing(scope, params["jobIdentifier"])
         request = job.request
         return {
-            "jobArn": job.arn,
-            "jobName": job.name,
-            "importedModelName": request["importedModelName"],
-            "importedModelArn": job.made,
+            **self._import_summary(scope, job),
             "roleArn": request["roleArn"],
             "modelDataSource": request["modelDataSource"],
-            "status": job.status,
             "failureMessage": job.message,
-            "creationTime": job.created,
-            "lastModifiedTime": job.modified,
-            "endTime": job.ended,
             "vpcConfig": request.get("vpcConfig"),
         }
 
     def _list_imports(self, scope: Scope, params: Params) -> Params:
         self.tick()
-        some, token = self._imports.page(scope, params, self._import_summary, prefix="creationTime")
-        return {"modelImportJobSummaries": some, "nextToken": token}
+        return self._imports.listing(
+            scope, params, self._import_summary, into="modelImportJobSummaries", made="creationTime"
+        )
 
     @staticmethod
     def _import_summary(scope: Scope, job: Job) -> Params:
-        shown = {
-            "jobArn": job.arn,
-            "jobName": job.name,
-            "status": job.status,
-            "lastModifiedTime": job.modified,
-            "creationTime": job.created,
-            "endTime": job.ended,
-            "importedModelArn": job.made,
+        return {
+            **job.described(),
             "importedModelName": job.request["importedModelName"],
+            "importedModelArn": job.made,
         }
-        return {name: value for name, value in shown.items() if value is not None}
 
     def _publish_customization(self, scope: Scope, job: Job) -> None:
         detail = {

@@ -7,11 +7,12 @@ and "GetPromptRouter"; Amazon Bedrock User Guide, "Increase throughput with cros
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from tokenmill.core.bedrock_prices import STANDARD, bedrock_prices
-from tokenmill.core.bedrock_profiles import profile_route, split_profile
+from tokenmill.core.bedrock_profiles import profile_route, profile_table, split_profile
 from tokenmill.core.errors import TokenmillError
 from tokenmill.local.aws_requests import AwsError, Params, Scope
 from tokenmill.local.bedrock.paging import page
@@ -127,8 +128,9 @@ class Profiles:
         return lambda arn: arn.rsplit("/", 1)[-1] in records
 
     def _list_profiles(self, scope: Scope, params: Params) -> Params:
-        wanted = params.get("typeEquals", "APPLICATION")
-        found = [entry for entry in self._profiles[scope].values() if entry["type"] == wanted]
+        names = [name for name, sources in profile_table().items() if scope.region in sources]
+        everything = [*self._profiles[scope].values(), *(_system_profile(scope, name) for name in names)]
+        found = [entry for entry in everything if params.get("typeEquals", entry["type"]) == entry["type"]]
         some, token = page(found, params)
         return {"inferenceProfileSummaries": some, "nextToken": token}
 
@@ -221,7 +223,8 @@ def _system_profile(scope: Scope, identity: str) -> Params:
         raise AwsError("ValidationException", str(error)) from error
     regions = route.regions or (scope.region,)
     return {
-        "inferenceProfileName": identity,
+        # AWS's names are a text such as "US Nova Lite"; what a name may hold has no dot and no colon.
+        "inferenceProfileName": re.sub(r"[^0-9A-Za-z]+", " ", identity),
         "inferenceProfileArn": scope.arn("bedrock", f"inference-profile/{identity}"),
         "inferenceProfileId": identity,
         "models": [

@@ -82,7 +82,7 @@ def counted(request: Params) -> Counted:
     digest, done, open_text, checkpoints = hashlib.sha256(), 0, "", list[Checkpoint]()
     for kind, value in _parts(request):
         if kind == "text":
-            digest.update(b"\x00" + value.encode())
+            digest.update(b"\x00" + value.encode(errors="surrogatepass"))
             open_text += value
         elif kind == "end":
             digest.update(b"\x01" + value.encode())

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import copy
 import re
+import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tokenmill.local.aws_requests import AwsError, Params, Scope, modelled
+from tokenmill.local.aws_requests import AwsError, ModelledService, Params, Scope
 from tokenmill.local.bedrock.paging import page
 from tokenmill.local.rest_json import RestShapes
 
@@ -44,20 +45,22 @@ class PromptRecord:
     issued: int = 0
 
 
-class Prompts:
+class Prompts(ModelledService):
     """The part of Bedrock's agent API that has prompts.
 
     Args:
         control: The control plane, for ids and the time.
     """
 
+    title = "Bedrock Agents"
     shapes = RestShapes("bedrock-agent")
 
     def __init__(self, control: BedrockControl) -> None:
         self._control = control
         self._records: defaultdict[Scope, dict[str, PromptRecord]] = defaultdict(dict)
-        self._tags: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        self._tags: dict[str, dict[str, str]] = {}
         self._tokens: dict[tuple[Scope, str], Params] = {}
+        self.lock = threading.RLock()
         self._operations: dict[str, Operation] = {
             "CreatePrompt": self._create,
             "UpdatePrompt": self._update,
@@ -65,7 +68,7 @@ class Prompts:
             "GetPrompt": self._get,
             "ListPrompts": self._list,
             "DeletePrompt": self._delete,
-            "ListTagsForResource": lambda _, params: {"tags": dict(self._tags[params["resourceArn"]])},
+            "ListTagsForResource": lambda _, params: {"tags": dict(self._tagged(params))},
             "TagResource": self._tag,
             "UntagResource": self._untag,
         }
@@ -79,19 +82,6 @@ class Prompts:
         """
         about_prompts = path.startswith("/prompts") or (path.startswith("/tags/") and "prompt" in path)
         return about_prompts and self.shapes.find(method, path) is not None
-
-    def call(self, scope: Scope, operation: str, params: Params) -> Params:
-        """Run one operation.
-
-        Args:
-            scope: Whose resources.
-            operation: Its name.
-            params: Its validated members.
-
-        Raises:
-            AwsError: The service refuses, or does not model the operation.
-        """
-        return modelled("Bedrock Agents", self._operations, operation)(scope, params)
 
     def find(self, scope: Scope, identifier: str, version: str = DRAFT) -> Params:
         """Return a prompt's draft or version as GetPrompt does.
@@ -119,7 +109,7 @@ class Prompts:
 
     def _create(self, scope: Scope, params: Params) -> Params:
         told = self._tokens.get((scope, params.get("clientToken", "")))
-        if told is not None:
+        if told is not None and told["id"] in self._records[scope]:
             return told
         if any(r.versions[DRAFT]["name"] == params["name"] for r in self._records[scope].values()):
             raise AwsError("ConflictException", f"A prompt named {params['name']} exists already")
@@ -135,7 +125,7 @@ class Prompts:
             "updatedAt": when,
         }
         self._records[scope][identity] = PromptRecord(id=identity, arn=arn, versions={DRAFT: draft})
-        self._tags[arn].update(params.get("tags") or {})
+        self._tags[arn] = dict(params.get("tags") or {})
         if "clientToken" in params:
             self._tokens[(scope, params["clientToken"])] = draft
         return draft
@@ -160,7 +150,7 @@ class Prompts:
         if "description" in params:
             version["description"] = params["description"]
         record.versions[number] = version
-        self._tags[version["arn"]].update(params.get("tags") or {})
+        self._tags[version["arn"]] = dict(params.get("tags") or {})
         return version
 
     def _get(self, scope: Scope, params: Params) -> Params:
@@ -182,19 +172,27 @@ class Prompts:
         record, version = self._records[scope][draft["id"]], params.get("promptVersion")
         if version is None:
             del self._records[scope][record.id]
+            for each in record.versions.values():
+                self._tags.pop(each["arn"], None)
             return {"id": record.id}
-        self.find(scope, record.id, version)
+        self._tags.pop(self.find(scope, record.id, version)["arn"], None)
         del record.versions[version]
         return {"id": record.id, "version": version}
 
     def _tag(self, _scope: Scope, params: Params) -> Params:
-        self._tags[params["resourceArn"]].update(params["tags"])
+        self._tagged(params).update(params["tags"])
         return {}
 
     def _untag(self, _scope: Scope, params: Params) -> Params:
         for key in params["tagKeys"]:
-            self._tags[params["resourceArn"]].pop(key, None)
+            self._tagged(params).pop(key, None)
         return {}
+
+    def _tagged(self, params: Params) -> dict[str, str]:
+        arn = params["resourceArn"]
+        if arn not in self._tags:
+            raise AwsError("ResourceNotFoundException", f"The resource {arn} was not found", status=404)
+        return self._tags[arn]
 
 
 def _check(params: Params) -> None:

@@ -11,20 +11,24 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+from uuid import uuid4
 
 import httpx
 
 from tokenmill.local.aws_requests import AwsError, Params, Scope
 from tokenmill.local.bedrock.converse import Call, Desk, StreamedAnswer
+from tokenmill.local.bedrock.invocation_logs import Invocation, streamed_answer
 from tokenmill.local.bedrock.native_bodies import dialect_of
 from tokenmill.local.bedrock.prompt_tokens import counted, plain_request
 from tokenmill.local.event_stream import CONTENT_TYPE, encode_exception
+from tokenmill.local.json_text import json_text
 from tokenmill.local.rest_json import HttpRequest, RestShapes
 from tokenmill.local.sagemaker.fleet import Launch, LaunchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
 
+    from tokenmill.local.bedrock.invocation_logs import InvocationLogs
     from tokenmill.local.bedrock.routing import Route, Routing
     from tokenmill.local.sagemaker.fleet import Fleet
 
@@ -41,20 +45,23 @@ class BedrockRuntime:
         fleet: What runs the model servers.
         routing: Finds who answers.
         desk: Quotas, guardrails, caches and metrics.
+        logs: Invocation logs.
     """
 
     shapes = RestShapes("bedrock-runtime")
 
-    def __init__(self, fleet: Fleet, routing: Routing, desk: Desk) -> None:
+    def __init__(self, fleet: Fleet, routing: Routing, desk: Desk, logs: InvocationLogs) -> None:
         self._fleet = fleet
         self._routing = routing
         self._desk = desk
+        self._logs = logs
         self._client = httpx.AsyncClient(timeout=httpx.Timeout(None, connect=5.0), trust_env=False)
         self._starting = asyncio.Lock()
 
     async def close(self) -> None:
         """Close the connections to the model servers."""
         await self._client.aclose()
+        self._logs.close()
 
     async def invoke(self, scope: Scope, request: HttpRequest, send: Send) -> None:
         """Answer one request.
@@ -64,17 +71,27 @@ class BedrockRuntime:
             request: The request, whose path `PATH` matches.
             send: ASGI send.
         """
+        reply = _Reply(send)
+        invocation, usage = None, None
         try:
             operation, params = self.shapes.parse(request)
+            if self._logs.wanted(scope):
+                invocation = Invocation(reply.id, operation, params, request.body)
             if operation == "ConverseStream":
-                await self._converse_stream(scope, params, send)
+                reply.kept = bytearray() if invocation is not None else None
+                await self._converse_stream(scope, params, reply)
+                answered = streamed_answer(bytes(reply.kept or b""))
+                if invocation is not None and answered is not None:
+                    self._logs.take(scope, invocation, answered, answered["usage"])
                 return
-            answer = await self._answer(scope, operation, params)
-            status, headers, body = self._rendered(operation, answer)
+            answer, usage = await self._answer(scope, operation, params)
+            status, headers, body = self.shapes.render(operation, answer)
         except AwsError as error:
             status, headers, body = self.shapes.refuse(error)
-        await _start(send, status, headers)
-        await send({"type": "http.response.body", "body": body})
+        await _start(reply, status, headers)
+        await reply({"type": "http.response.body", "body": body})
+        if invocation is not None and usage is not None:
+            self._logs.take(scope, invocation, json.loads(body), usage)
 
     async def converse(self, scope: Scope, model_id: str, request: Params) -> tuple[Params, Route]:
         """Answer one Converse request; return the answer and who gave it.
@@ -101,24 +118,26 @@ class BedrockRuntime:
         finally:
             call.give_back()
 
-    async def _answer(self, scope: Scope, operation: str, params: Params) -> Params:
+    async def _answer(self, scope: Scope, operation: str, params: Params) -> tuple[Params, Params | None]:
+        """Return the answer, and the tokens of a call that is logged."""
         if operation == "ApplyGuardrail":
-            return self._desk.guardrails.apply(scope, params)
+            return self._desk.guardrails.apply(scope, params), None
         model_id, request = params.get("modelId", ""), {k: v for k, v in params.items() if k != "modelId"}
         if operation == "Converse":
-            answer, route = await self.converse(scope, model_id, request)
-            _refuse_imported(route)
-            return answer
+            _refuse_imported(self._routing.find(scope, model_id, request))
+            answer, _ = await self.converse(scope, model_id, request)
+            return answer, answer["usage"]
         if operation == "InvokeModel":
             return await self._invoke_model(scope, model_id, request)
         if operation == "CountTokens":
-            return self._count(scope, model_id, request["input"])
+            return self._count(scope, model_id, request["input"]), None
         raise AwsError(
             "ValidationException",
             f"the local cloud does not serve {operation}; use Converse, ConverseStream or InvokeModel",
         )
 
-    async def _invoke_model(self, scope: Scope, model_id: str, request: Params) -> Params:
+    async def _invoke_model(self, scope: Scope, model_id: str, request: Params) -> tuple[Params, Params]:
+        _json(request.get("requestMetadata") or "{}", "X-Amzn-Bedrock-Request-Metadata")
         route = self._routing.find(scope, model_id, {})
         dialect = dialect_of(route.model, imported=route.imported)
         made = dialect.read(_json(request.get("body") or b"{}"))
@@ -131,7 +150,7 @@ class BedrockRuntime:
         if identifier:
             intervened = answer["stopReason"] == "guardrail_intervened"
             body["amazon-bedrock-guardrailAction"] = "INTERVENED" if intervened else "NONE"
-        return {"body": json.dumps(body, ensure_ascii=False).encode(), "contentType": "application/json"}
+        return {"body": json_text(body), "contentType": "application/json"}, answer["usage"]
 
     def _count(self, scope: Scope, model_id: str, given: Params) -> Params:
         route = self._routing.find(scope, model_id, {})
@@ -217,8 +236,24 @@ class BedrockRuntime:
         assert url is not None  # it has just been started
         return url
 
-    def _rendered(self, operation: str, answer: Params) -> tuple[int, dict[str, str], bytes]:
-        return self.shapes.render(operation, answer)
+
+class _Reply:
+    """What goes back to a caller under an id of its own, as ASGI messages.
+
+    `kept` gets the body's bytes as well where it is there.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self.id = str(uuid4())
+        self.kept: bytearray | None = None
+        self._send = send
+
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"x-amzn-requestid", self.id.encode())]
+        elif self.kept is not None:
+            self.kept += message["body"]
+        await self._send(message)
 
 
 def _refuse_imported(route: Route) -> None:
@@ -235,15 +270,15 @@ def _count_refusal(call: Call, error: AwsError) -> None:
         call.tell("InvocationServerErrors", 1, "Count")
 
 
-def _json(body: bytes) -> Params:
+def _json(given: bytes | str, name: str = "the body") -> Params:
     try:
-        document = json.loads(body)
+        document = json.loads(given)
     except ValueError as error:
         raise AwsError(
-            "ValidationException", f"Malformed input request: the body is not JSON ({error})"
+            "ValidationException", f"Malformed input request: {name} is not JSON ({error})"
         ) from error
     if not isinstance(document, dict):
-        raise AwsError("ValidationException", "Malformed input request: the body is not a JSON object")
+        raise AwsError("ValidationException", f"Malformed input request: {name} is not a JSON object")
     return document
 
 

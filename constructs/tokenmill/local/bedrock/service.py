@@ -14,12 +14,14 @@ from tokenmill.local.bedrock.capacity import Capacity
 from tokenmill.local.bedrock.control import BedrockControl
 from tokenmill.local.bedrock.converse import Desk
 from tokenmill.local.bedrock.guardrails import Guardrails
+from tokenmill.local.bedrock.invocation_logs import InvocationLogs
 from tokenmill.local.bedrock.profiles import Profiles
 from tokenmill.local.bedrock.prompt_tokens import PromptCache
 from tokenmill.local.bedrock.prompts import Prompts
 from tokenmill.local.bedrock.routing import Routing
 from tokenmill.local.bedrock.runtime import PATH, BedrockRuntime
 from tokenmill.local.cloudformation.bedrock import bedrock_handlers
+from tokenmill_runtime.units_plan import quota_name
 
 if TYPE_CHECKING:
     from tokenmill.local.aws_requests import Params, Scope
@@ -87,7 +89,8 @@ class Bedrock:
             burndown=lambda model: burndown(model).factor,
             record=record,
         )
-        self.runtime = BedrockRuntime(fleet, routing, desk)
+        logs = InvocationLogs(self.control.logging, clients, record)
+        self.runtime = BedrockRuntime(fleet, routing, desk, logs)
         self.batch = BatchRun(self.control, routing, clients, fleet)
 
     def serves(self, method: str, path: str) -> bool:
@@ -181,8 +184,8 @@ class Bedrock:
         """
         units, batch = self.control.quotas, batch_quota()
         named: dict[str, float] = {
-            "Model units no-commitment Provisioned Throughputs across base models": units.base,
-            "Model units no-commitment Provisioned Throughputs across custom models": units.custom,
+            quota_name(custom=False): units.base,
+            quota_name(custom=True): units.custom,
             "Minimum number of records per batch inference job": batch.minimum_records,
             "Records per batch inference job": batch.records_per_job,
         }

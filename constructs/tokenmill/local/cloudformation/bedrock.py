@@ -6,31 +6,21 @@ identifier.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from tokenmill.local.aws_requests import AwsError
+from tokenmill.local.cloudformation.common import call
 from tokenmill.local.member_names import members_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from tokenmill.local.aws_requests import Params, Scope, ServiceShapes
+    from tokenmill.local.aws_requests import ModelledService, Params
     from tokenmill.local.cloudformation.common import Outcome
     from tokenmill.local.ministack_seams import Ministack
 
 GONE = ("ResourceNotFoundException",)
-
-
-class Service(Protocol):
-    """An API that a resource type stands for."""
-
-    @property
-    def shapes(self) -> ServiceShapes:
-        """The service's operations."""
-
-    def call(self, scope: Scope, operation: str, params: Params) -> Params:
-        """Run one operation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,26 +28,28 @@ class Kind:
     """How a resource type maps to an API.
 
     Args:
-        create: Operation that makes it.
-        get: Operation that describes it.
-        delete: Operation that deletes it.
-        update: Operation that changes it in place; nothing where every change replaces it.
-        identity: Members of create's answer, or of the request, that name it in get, update and delete.
-        physical: Physical id from what get answers.
-        attributes: Members of get's answer that are attributes, or what makes the attributes of it.
-        tag: Operation that tags it, and the member that takes its ARN; nothing where tags replace it.
+        noun: What stands behind Create, Get, Update and Delete in the operations' names.
+        identity: Members of Get, Update and Delete that name it, and the member of an answer or of the
+            request that each is; their values, joined by "|", are the physical id.
+        attributes: Members of Get's answer that are attributes.
+        version: Whether it is a version of what the noun says.
+        updates: Whether it is changed in place; every change replaces it otherwise.
+        tags: Member of TagResource that takes its ARN; nothing where tags replace it.
         renamed: Properties under other names than the API's members.
     """
 
-    create: str
-    get: str
-    delete: str
-    update: str | None = None
+    noun: str
     identity: Mapping[str, str]
-    physical: Callable[[Params], str]
     attributes: tuple[str, ...]
-    tag: tuple[str, str] | None = None
-    renamed: Mapping[str, str]
+    version: bool = False
+    updates: bool = False
+    tags: str | None = None
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def create(self) -> str:
+        """The operation that makes it."""
+        return f"Create{self.noun}{'Version' if self.version else ''}"
 
 
 class BedrockHandler:
@@ -69,7 +61,7 @@ class BedrockHandler:
         kind: How the type maps to it.
     """
 
-    def __init__(self, ministack: Ministack, service: Service, kind: Kind) -> None:
+    def __init__(self, ministack: Ministack, service: ModelledService, kind: Kind) -> None:
         self._ministack = ministack
         self._service = service
         self._kind = kind
@@ -83,24 +75,23 @@ class BedrockHandler:
     def update(self, physical_id: str, before: Params, after: Params, stack: str, logical_id: str) -> Outcome:
         """Change the resource in place, or make another one; CloudFormation then deletes the old one."""
         kind = self._kind
-        same = {k: v for k, v in before.items() if k != "Tags"} == {
-            k: v for k, v in after.items() if k != "Tags"
-        }
-        if kind.update is None and not (same and kind.tag is not None):
+        changed = _untagged(before) != _untagged(after)
+        tagged = before.get("Tags") != after.get("Tags")
+        if (changed and not kind.updates) or (tagged and kind.tags is None):
             return self.create(logical_id, after, stack)
         identity = self._identity(physical_id)
-        if kind.update is not None and not same:
-            params = self._members(kind.update, {k: v for k, v in after.items() if k != "Tags"})
-            self._call(kind.update, {**params, **identity})
-        if kind.tag is not None and before.get("Tags") != after.get("Tags"):
-            operation, member = kind.tag
-            self._call(operation, {member: physical_id, **self._tags(operation, after.get("Tags") or [])})
+        if changed:
+            operation = f"Update{kind.noun}"
+            self._call(operation, {**self._members(operation, _untagged(after)), **identity})
+        if tagged and kind.tags is not None:
+            given = self._members("TagResource", {"Tags": after.get("Tags") or []})
+            self._call("TagResource", {kind.tags: physical_id, **given})
         return self._outcome(identity)
 
     def delete(self, physical_id: str, properties: Params) -> None:
         """Delete the resource; one that is gone is fine."""
         try:
-            self._call(self._kind.delete, self._identity(physical_id))
+            self._call(f"Delete{self._kind.noun}", self._identity(physical_id))
         except AwsError as error:
             if error.code not in GONE:
                 raise
@@ -111,17 +102,15 @@ class BedrockHandler:
             member: known[source] if source in known else known[member]
             for member, source in kind.identity.items()
         }
-        described = self._call(kind.get, identity)
+        described = self._call(f"Get{kind.noun}", identity)
         attributes = {_pascal(name): _shown(described[name]) for name in kind.attributes if name in described}
-        return kind.physical(described), attributes
+        return "|".join(str(described[source]) for source in kind.identity.values()), attributes
 
     def _identity(self, physical_id: str) -> Params:
         return dict(zip(self._kind.identity, physical_id.split("|"), strict=False))
 
     def _call(self, operation: str, params: Params) -> Params:
-        typed = self._service.shapes.coerce(operation, params)
-        self._service.shapes.check(operation, typed)
-        return self._service.call(self._ministack.scope(), operation, typed)
+        return call(self._service, self._ministack.scope(), operation, params)
 
     def _members(self, operation: str, properties: Params) -> Params:
         given = {self._kind.renamed.get(name, name): value for name, value in properties.items()}
@@ -129,11 +118,10 @@ class BedrockHandler:
         members: Params = members_of(shape, given)
         return members
 
-    def _tags(self, operation: str, tags: Any) -> Params:
-        return self._members(operation, {"Tags": tags})
 
-
-def bedrock_handlers(ministack: Ministack, control: Service, prompts: Service) -> dict[str, BedrockHandler]:
+def bedrock_handlers(
+    ministack: Ministack, control: ModelledService, prompts: ModelledService
+) -> dict[str, BedrockHandler]:
     """Return the handlers by resource type.
 
     Args:
@@ -141,11 +129,14 @@ def bedrock_handlers(ministack: Ministack, control: Service, prompts: Service) -
         control: Bedrock's control plane.
         prompts: The agent API's prompts.
     """
-    agent = ("AWS::Bedrock::Prompt", "AWS::Bedrock::PromptVersion")
     return {
-        name: BedrockHandler(ministack, prompts if name in agent else control, kind)
+        name: BedrockHandler(ministack, prompts if kind.noun == "Prompt" else control, kind)
         for name, kind in KINDS.items()
     }
+
+
+def _untagged(properties: Params) -> Params:
+    return {name: value for name, value in properties.items() if name != "Tags"}
 
 
 def _pascal(name: str) -> str:
@@ -156,65 +147,46 @@ def _shown(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 
+_TIMES = ("createdAt", "updatedAt")
 KINDS: dict[str, Kind] = {
     "AWS::Bedrock::ApplicationInferenceProfile": Kind(
-        create="CreateInferenceProfile",
-        get="GetInferenceProfile",
-        delete="DeleteInferenceProfile",
+        noun="InferenceProfile",
         identity={"inferenceProfileIdentifier": "inferenceProfileArn"},
-        physical=lambda described: str(described["inferenceProfileArn"]),
-        attributes=("inferenceProfileArn", "inferenceProfileId", "status", "type", "createdAt", "updatedAt"),
-        tag=("TagResource", "resourceARN"),
-        renamed={},
+        attributes=("inferenceProfileArn", "inferenceProfileId", "status", "type", *_TIMES),
+        tags="resourceARN",
     ),
     "AWS::Bedrock::IntelligentPromptRouter": Kind(
-        create="CreatePromptRouter",
-        get="GetPromptRouter",
-        delete="DeletePromptRouter",
+        noun="PromptRouter",
         identity={"promptRouterArn": "promptRouterArn"},
-        physical=lambda described: str(described["promptRouterArn"]),
-        attributes=("promptRouterArn", "status", "type", "createdAt", "updatedAt"),
-        tag=("TagResource", "resourceARN"),
-        renamed={},
+        attributes=("promptRouterArn", "status", "type", *_TIMES),
+        tags="resourceARN",
     ),
     "AWS::Bedrock::Guardrail": Kind(
-        create="CreateGuardrail",
-        get="GetGuardrail",
-        delete="DeleteGuardrail",
-        update="UpdateGuardrail",
+        noun="Guardrail",
         identity={"guardrailIdentifier": "guardrailArn"},
-        physical=lambda described: str(described["guardrailArn"]),
-        attributes=("guardrailArn", "guardrailId", "version", "status", "createdAt", "updatedAt"),
-        tag=("TagResource", "resourceARN"),
+        attributes=("guardrailArn", "guardrailId", "version", "status", *_TIMES),
+        updates=True,
+        tags="resourceARN",
         renamed={"KmsKeyArn": "KmsKeyId"},
     ),
     "AWS::Bedrock::GuardrailVersion": Kind(
-        create="CreateGuardrailVersion",
-        get="GetGuardrail",
-        delete="DeleteGuardrail",
+        noun="Guardrail",
         identity={"guardrailIdentifier": "guardrailId", "guardrailVersion": "version"},
-        physical=lambda described: f"{described['guardrailId']}|{described['version']}",
         attributes=("guardrailArn", "guardrailId", "version"),
-        renamed={},
+        version=True,
     ),
     "AWS::Bedrock::Prompt": Kind(
-        create="CreatePrompt",
-        get="GetPrompt",
-        delete="DeletePrompt",
-        update="UpdatePrompt",
+        noun="Prompt",
         identity={"promptIdentifier": "arn"},
-        physical=lambda described: str(described["arn"]),
-        attributes=("arn", "id", "version", "createdAt", "updatedAt"),
-        tag=("TagResource", "resourceArn"),
-        renamed={},
+        attributes=("arn", "id", "version", *_TIMES),
+        updates=True,
+        tags="resourceArn",
     ),
     "AWS::Bedrock::PromptVersion": Kind(
-        create="CreatePromptVersion",
-        get="GetPrompt",
-        delete="DeletePrompt",
+        noun="Prompt",
         identity={"promptIdentifier": "arn"},
-        physical=lambda described: str(described["arn"]),
-        attributes=("arn", "version", "name", "defaultVariant", "createdAt", "updatedAt"),
+        attributes=("arn", "version", "name", "defaultVariant", *_TIMES),
+        version=True,
         renamed={"PromptArn": "PromptIdentifier"},
     ),
 }

@@ -6,20 +6,19 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tokenmill.core.errors import TokenmillError
-from tokenmill.local.aws_requests import AwsError, Params, Scope
+from tokenmill.local.aws_requests import AwsError, ModelledService, Params, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tokenmill.local.autoscaling import AutoScaling
-    from tokenmill.local.sagemaker.control import SageMaker
 
 Outcome = tuple[str, dict[str, Any]]
 
 SETTLE_SECONDS = 120.0
 
 
-def call(service: SageMaker | AutoScaling, scope: Scope, operation: str, params: Params) -> Params:
+def call(service: ModelledService, scope: Scope, operation: str, params: Params) -> Params:
     """Run an operation of a service with a resource's properties, validated as a request is.
 
     Args:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from tokenmill.core.errors import TokenmillError
-from tokenmill.local.aws_requests import AwsError, Params, Scope, ServiceShapes, modelled
+from tokenmill.local.aws_requests import AwsError, ModelledService, Params, Scope, ServiceShapes
 from tokenmill.local.codebuild.build import (
     EVENT_SOURCE,
     EVENT_TYPE,
@@ -56,7 +56,7 @@ class _Account:
     faults: dict[str, str] = field(default_factory=dict)
 
 
-class CodeBuild:
+class CodeBuild(ModelledService):
     """The API.
 
     Args:
@@ -67,6 +67,7 @@ class CodeBuild:
         phase_seconds: How long provisioning and the commands take, each.
     """
 
+    title = "CodeBuild"
     shapes = ServiceShapes("codebuild")
 
     def __init__(
@@ -83,7 +84,7 @@ class CodeBuild:
         self._background = background
         self._sleep = sleep
         self._phase_seconds = phase_seconds
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._accounts: defaultdict[Scope, _Account] = defaultdict(_Account)
         self._operations: dict[str, Operation] = {
             "CreateProject": self._create_project,
@@ -98,21 +99,6 @@ class CodeBuild:
             "ListBuildsForProject": self._list_builds_for_project,
         }
 
-    def call(self, scope: Scope, operation: str, params: Params) -> Params:
-        """Run one operation.
-
-        Args:
-            scope: Whose resources.
-            operation: Its name.
-            params: Its validated members.
-
-        Raises:
-            AwsError: The service refuses, or does not model the operation.
-        """
-        run = modelled("CodeBuild", self._operations, operation)
-        with self._lock:
-            return run(scope, params)
-
     def remember_recipe(self, scope: Scope, project: str, recipe: Params) -> None:
         """Remember what the builds of a project leave.
 
@@ -121,7 +107,7 @@ class CodeBuild:
             project: Its name.
             recipe: The `modelled_build` member of the template's metadata.
         """
-        with self._lock:
+        with self.lock:
             self._accounts[scope].recipes[project] = recipe
 
     def fail_builds(self, scope: Scope, faults: dict[str, str]) -> None:
@@ -141,7 +127,7 @@ class CodeBuild:
                 raise TokenmillError(
                     f"builds of {project} cannot end as {status!r}; allowed are {', '.join(FAULTS)}"
                 )
-        with self._lock:
+        with self.lock:
             self._accounts[scope].faults = dict(faults)
 
     def _create_project(self, scope: Scope, params: Params) -> Params:
@@ -236,13 +222,13 @@ class CodeBuild:
 
     def _run(self, build: Build) -> None:
         """Go through the phases; the build may be stopped between any two of them."""
-        with self._lock:
+        with self.lock:
             if not build.done:
                 self._tell(build)
         fault = self._accounts[build.scope].faults.get(build.project)
         status = "SUCCEEDED"
         for phase in PHASES:
-            with self._lock:
+            with self.lock:
                 if build.done:
                     return
                 if phase != "SUBMITTED":
@@ -250,7 +236,7 @@ class CodeBuild:
             if phase in _SLOW:
                 self._sleep(self._phase_seconds)
             ended, message = self._outcome(build, phase, fault)
-            with self._lock:
+            with self.lock:
                 if build.done:
                     return
                 build.phases[-1].end(ended, now(), message)
@@ -258,7 +244,7 @@ class CodeBuild:
                 status = ended
                 if phase not in _GOES_ON or ended != "FAILED":
                     break
-        with self._lock:
+        with self.lock:
             if not build.done:
                 self._finish(build, status)
 
@@ -274,7 +260,7 @@ class CodeBuild:
             exported = self._recipes.run(build.scope, recipe, build.environment, names)
         except (TokenmillError, AwsError) as error:
             return "FAILED", str(error)
-        with self._lock:
+        with self.lock:
             build.exported = exported
         return "SUCCEEDED", None
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tokenmill.local.event_stream import CONTENT_TYPE, encode_exception
+from tokenmill.local.json_text import json_text
 from tokenmill.local.model_server.engine import Copies
 from tokenmill.local.model_server.metrics import EngineMetrics
 from tokenmill.local.model_server.requests import Chat, RequestError, from_converse, from_openai
@@ -99,7 +100,7 @@ class ModelServer:
     async def models(self, _: Request) -> Response:
         """List the one model."""
         entry = {"id": self.settings.model, "object": "model", "created": 0, "owned_by": "tokenmill"}
-        return JSONResponse({"object": "list", "data": [entry]})
+        return _document({"object": "list", "data": [entry]})
 
     async def prometheus(self, _: Request) -> Response:
         """Give the metrics under vLLM's names."""
@@ -112,7 +113,7 @@ class ModelServer:
         if not isinstance(copies, int) or copies < 0:
             raise RequestError(f"copies must be a whole number from 0, got {copies!r}")
         self.copies.resize(copies)
-        return JSONResponse({"copies": copies})
+        return _document({"copies": copies})
 
     async def chat(self, request: Request) -> Response:
         """Answer a chat completion, in one piece or as server-sent events."""
@@ -129,7 +130,7 @@ class ModelServer:
             events = _sse(completion, tokens, reason, usage, include_usage=chat.include_usage)
             return StreamingResponse(events, media_type="text/event-stream")
         text = "".join([piece async for piece in tokens])
-        return JSONResponse(completion.whole(text, reason, usage))
+        return _document(completion.whole(text, reason, usage))
 
     async def converse(self, request: Request) -> Response:
         """Answer Bedrock Converse."""
@@ -148,7 +149,7 @@ class ModelServer:
             usage = Usage(input_tokens=chat.input_tokens, output_tokens=len(pieces))
             text = "".join([piece async for piece in self._tokens(chat, pieces)])
         latency = round((time.monotonic() - began) * 1000)
-        return JSONResponse(converse_document(text, reason, usage, latency))
+        return _document(converse_document(text, reason, usage, latency))
 
     async def converse_stream(self, request: Request) -> Response:
         """Answer Bedrock ConverseStream."""
@@ -189,6 +190,10 @@ class ModelServer:
         return Response(b"".join([chunk async for chunk in chunks]), media_type="application/json")
 
 
+def _document(members: dict[str, Any], *, status: int = 200) -> Response:
+    return Response(json_text(members), status_code=status, media_type="application/json")
+
+
 async def _body(request: Request) -> dict[str, Any]:
     try:
         body = json.loads(await request.body())
@@ -201,7 +206,7 @@ async def _body(request: Request) -> dict[str, Any]:
 
 async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)  # registered for this class only
-    return JSONResponse(error.openai_document(), status_code=error.status)
+    return _document(error.openai_document(), status=error.status)
 
 
 async def _errors_as_events(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

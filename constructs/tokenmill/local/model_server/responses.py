@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 from tokenmill.local.event_stream import encode_event
+from tokenmill.local.json_text import json_text
 
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens"}
 
@@ -85,7 +85,7 @@ class Completion:
 
     def _event(self, members: dict[str, Any]) -> bytes:
         document = {**self._common, "object": "chat.completion.chunk", **members}
-        return b"data: " + json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode() + b"\n\n"
+        return b"data: " + json_text(document) + b"\n\n"
 
 
 DONE = b"data: [DONE]\n\n"
@@ -139,4 +139,4 @@ def converse_end(finish_reason: str, usage: Usage, latency_ms: int) -> bytes:
 
 
 def _converse_event(name: str, members: dict[str, Any]) -> bytes:
-    return encode_event(name, json.dumps(members, ensure_ascii=False).encode())
+    return encode_event(name, json_text(members))

@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from tokenmill.local.aws_requests import Params, Scope, ServiceShapes, modelled
+from tokenmill.local.aws_requests import ModelledService, Params, Scope, ServiceShapes
 from tokenmill.local.sagemaker import describe
 from tokenmill.local.sagemaker.component_fleet import model_plan
 from tokenmill.local.sagemaker.endpoints import EndpointOperations, refuse_existing
@@ -54,7 +54,7 @@ def derived_digest(_scope: Scope, image: str) -> str | None:
     return f"sha256:{hashlib.sha256(image.encode()).hexdigest()}"
 
 
-class SageMaker(EndpointOperations):
+class SageMaker(EndpointOperations, ModelledService):
     """The control plane.
 
     Args:
@@ -64,6 +64,7 @@ class SageMaker(EndpointOperations):
         startup_seconds: How long an instance or a copy takes to come up.
     """
 
+    title = "SageMaker"
     shapes = ServiceShapes("sagemaker")
 
     def __init__(
@@ -109,29 +110,6 @@ class SageMaker(EndpointOperations):
             "ListTags": self._list_tags,
             "DeleteTags": self._delete_tags,
         }
-
-    def add_operations(self, operations: Mapping[str, Operation]) -> None:
-        """Add operations that other modules model, such as jobs.
-
-        Args:
-            operations: By name; each takes a scope and validated members.
-        """
-        self._operations.update(operations)
-
-    def call(self, scope: Scope, operation: str, params: Params) -> Params:
-        """Run one operation.
-
-        Args:
-            scope: Whose resources.
-            operation: Its name.
-            params: Its validated members.
-
-        Raises:
-            AwsError: The service refuses, or does not model the operation.
-        """
-        run = modelled("SageMaker", self._operations, operation)
-        with self.lock:
-            return run(scope, params)
 
     def set_faults(self, scope: Scope, request: Mapping[str, Any]) -> None:
         """Inject faults; those that the request does not name stay.
