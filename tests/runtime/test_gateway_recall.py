@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
 
-from support_runtime import QWEN, FakeAws, Reply, delta
+from support_runtime import CLAUDE, QWEN, FakeAws, Reply, delta, gateway_config
+from tokenmill_runtime.gateway_options import GuardrailUse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from support_runtime import Gateway
 
 
@@ -108,3 +112,36 @@ def test_half_a_character_costs_no_turn(aws: FakeAws, client: openai.OpenAI, str
     else:
         client.chat.completions.create(model=QWEN, messages=messages, metadata=metadata)
     assert aws.turns()[-1] == ("assistant", "\U0001f600\ufffd", False)
+
+
+def test_a_blocked_answer_whose_stream_breaks_is_not_stored_either(
+    aws: FakeAws, start_gateway: Callable[..., Gateway]
+) -> None:
+    """What a guardrail took away would come back as history, and be blocked again with the next question."""
+    guardrail = GuardrailUse(id="gr1", version="3")
+    models = tuple(replace(model, guardrail=guardrail) for model in gateway_config().models)
+
+    def reply(to: Reply) -> None:
+        to.begin()
+        to.event("messageStart", {"role": "assistant"})
+        to.event("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "how to build"}})
+        to.event("messageStop", {"stopReason": "guardrail_intervened"})
+        to.failure("modelStreamErrorException", {"message": "broken"})
+        to.end()
+
+    aws.model = reply
+    gateway = start_gateway(models=models, conversation_table="turns")
+    with (
+        openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="anna", max_retries=0) as client,
+        pytest.raises(openai.APIError),
+    ):
+        list(
+            client.chat.completions.create(
+                model=CLAUDE,
+                messages=[{"role": "user", "content": "hello"}],
+                stream=True,
+                metadata={"conversation_id": "c"},
+            )
+        )
+    gateway.close()
+    assert aws.turns() == [("user", "hello", False)]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tokenmill_runtime.gateway.aws_errors import broken
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tokenmill_runtime.gateway.backend import Document
+    from tokenmill_runtime.gateway.backend import Document, ModelStream
 
 # Names of the texts that a chunk may carry: the answer, and what engines call the model's thoughts.
 TEXTS = ("content", "reasoning", "reasoning_content")
@@ -36,6 +38,17 @@ class _Choice:
         message = {"role": "assistant", **{name: "".join(texts) for name, texts in self.texts.items()}}
         choice = {"index": index, "message": message, "finish_reason": self.finish_reason}
         return choice if self.logprobs is None else {**choice, "logprobs": {"content": self.logprobs}}
+
+
+def whole_answer(stream: ModelStream, model: str) -> Document:
+    """A model's whole answer; raises GatewayError (502) where it has no choices."""
+    try:
+        document = assemble(stream)
+    finally:
+        stream.cancel()
+    if not document["choices"]:
+        raise broken(model, "an answer without choices")
+    return document
 
 
 def assemble(chunks: Iterable[Document]) -> Document:

@@ -94,7 +94,7 @@ class Exchange:
             message = document["choices"][0]["message"]
             answer = message.get("content") or ""
             self._count(answer + _thought(message), single_token=False)
-            await self._remember(answer)
+            await self._run(partial(self._remember, answer))
             self._outcome = "complete"
         except Exception as error:
             raise self._failed(error) from error
@@ -123,7 +123,7 @@ class Exchange:
                     yield encode_event(document)
                 await self._advance()
             # The turn is stored before the end is announced: whoever saw [DONE] finds it in the conversation.
-            await self._remember("".join(self._answer))
+            await self._run(partial(self._remember, "".join(self._answer)))
             self._outcome = "complete"
             await self.close()
             if self._chat.include_usage:
@@ -223,10 +223,10 @@ class Exchange:
         reasons = [choice.get("finish_reason") for choice in said.get("choices") or ()]
         self._filtered = self._filtered or CONTENT_FILTER in reasons
 
-    async def _remember(self, answer: str) -> None:
+    def _remember(self, answer: str, *, interrupted: bool = False) -> None:
         """Store the answer; one that a guardrail stopped is none, and its question is left out from now."""
         if not (self._filtered and self._chat.model.guardrail is not None):
-            await self._run(partial(self._memory.remember, answer, interrupted=False))
+            self._memory.remember(answer, interrupted=interrupted)
 
     def _count(self, text: str, *, single_token: bool) -> None:
         if text and self._meter is not None:
@@ -247,9 +247,7 @@ class Exchange:
         if self._stream is not None:
             await self._services.threads.run(self._stream.cancel)
         try:
-            await self._services.threads.run(
-                partial(self._memory.remember, "".join(self._answer), interrupted=True)
-            )
+            await self._services.threads.run(partial(self._remember, "".join(self._answer), interrupted=True))
         except GatewayError as error:
             self._log("error", "interrupted turn not stored", code=error.code, detail=error.detail)
 

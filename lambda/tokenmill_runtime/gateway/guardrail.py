@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from tokenmill_runtime.aws import bedrock_runtime
-from tokenmill_runtime.gateway.assembling import TEXTS, assemble
-from tokenmill_runtime.gateway.aws_errors import broken
+from tokenmill_runtime.gateway.assembling import TEXTS, whole_answer
 from tokenmill_runtime.gateway.connection import connection_errors
 from tokenmill_runtime.gateway.errors import CONTENT_FILTER, content_filtered, server_error
 
@@ -99,13 +98,7 @@ class GuardedBackend:
     def complete(self, call: ModelCall) -> Document:
         """The whole answer, assessed in pieces as long as a request may be."""
         stream = SyncStream(self._backend.stream(self._checked(call)), self._use, windows=(PIECE, PIECE))
-        try:
-            document = assemble(stream)
-        finally:
-            stream.cancel()
-        if not document["choices"]:
-            raise broken(call.model.name, "an answer without choices")
-        return document
+        return whole_answer(stream, call.model.name)
 
     def stream(self, call: ModelCall) -> ModelStream:
         """Begin an answer; raises GatewayError (400) for a question that is blocked."""

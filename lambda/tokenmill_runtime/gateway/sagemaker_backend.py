@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from tokenmill_runtime.aws import sagemaker_runtime
-from tokenmill_runtime.gateway.assembling import TEXTS, assemble
+from tokenmill_runtime.gateway.assembling import TEXTS, whole_answer
 from tokenmill_runtime.gateway.aws_errors import broken, error_message, model_error
 from tokenmill_runtime.gateway.connection import connection_errors, let_go
 from tokenmill_runtime.gateway.sse import DONE, SseDecoder
@@ -28,14 +28,7 @@ class SageMakerBackend:
         SageMaker ends InvokeEndpoint after 60 seconds and a stream after 8 minutes (AWS page "Model Hosting
         FAQs").
         """
-        stream = self.stream(call)
-        try:
-            document = assemble(stream)
-        finally:
-            stream.cancel()
-        if not document["choices"]:
-            raise broken(call.model.name, "an answer without choices")
-        return document
+        return whole_answer(self.stream(call), call.model.name)
 
     def stream(self, call: ModelCall) -> SageMakerStream:
         """Begin a streaming invocation."""
