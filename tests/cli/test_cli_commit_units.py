@@ -18,6 +18,7 @@ from tokenmill.core.model_units import UnitPrice
 from tokenmill.local.bedrock.faults import Fault
 from tokenmill_runtime import aws as aws_clients
 from tokenmill_runtime.bedrock_resources import resources_for
+from tokenmill_runtime.units_market import Market
 from tokenmill_runtime.waited_resource import is_complete, on_event
 
 if TYPE_CHECKING:
@@ -169,6 +170,24 @@ def test_a_commitment_is_bought_the_handle_moves_and_the_others_go(cloud: Cloud)
     assert after[0]["id"] != before[0]["id"]
     assert (cloud.entries("declared"), cloud.entries("retained")) == ([], [])
     assert "is committed until" in result.stdout
+
+
+def test_units_are_looked_for_by_the_one_name_that_they_have(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read by name sees a purchase before the list does; pieces of a name would be requests for nothing."""
+    cloud.deploy()
+    (uncommitted,) = cloud.bedrock.owned()
+    asked: list[str] = []
+    named = Market.named
+
+    def noted(market: Market, identifier: str) -> Any:
+        asked.append(identifier)
+        return named(market, identifier)
+
+    monkeypatch.setattr(Market, "named", noted)
+    assert run("--yes", "--price", f"{MODEL}=7.5").exit_code == 0
+    assert {identifier for identifier in asked if not identifier.startswith("arn:")} == {uncommitted.name}
 
 
 def test_price_and_term_are_shown_before_anything_is_bought(

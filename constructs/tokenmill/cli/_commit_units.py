@@ -254,7 +254,7 @@ def _bought(units: Declared) -> bool:
     id, key = units.id, units.wanted.key(units.id.owner)
     return any(
         each.resource == str(id) and not each.retained and slot_of(each.name, key) == COMMITTED
-        for each in Market().held(id.owner, id.generation, (units.wanted.name,))
+        for each in Market().held(id.owner, (id.generation,), (units.wanted.name,))
     )
 
 
