@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from support_stack import candidate, plan
 from tokenmill.batch.transform_types import TRANSFORM_TYPES
+from tokenmill.core._codec import encode
 from tokenmill.core.batch_plan import BatchOption, BatchPlan, read_batch_plan
 from tokenmill.core.batch_settings import ASYNC, BEDROCK_BATCH, KINDS, TRANSFORM, BatchLoad
 from tokenmill.core.errors import NoPlanError, TokenmillError
@@ -56,6 +58,12 @@ def section(folder: Path, hours: float, more: str = "") -> BatchSettings:
     found = load_batch(path)
     assert found is not None
     return found
+
+
+def broken(**changes: Any) -> str:
+    """A plan file with changes that nobody's program made."""
+    document = {"schema": 1, "region": "us-east-1", "load": encode(load()), "input_hash": "h", "options": []}
+    return json.dumps({**document, "reason": "r", "serving": None, **changes})
 
 
 def option(kind: str, **changes: Any) -> BatchOption:
@@ -107,6 +115,19 @@ def test_prices_of_one_s_own_count(tmp_path: Path) -> None:
 def test_too_few_records_for_a_job_are_not_for_jobs() -> None:
     """The service's minimum is 100."""
     assert "a job has 100 records at least" in bedrock_option(NOVA, load(records=99), "us-east-1").refused
+
+
+@pytest.mark.parametrize("model", [NOVA, f"us.{NOVA}"])
+def test_texts_that_the_model_cannot_read_or_write_are_not_for_it(model: str) -> None:
+    """Nova Lite reads 300,000 tokens and writes 10,000; every record would come back as an error."""
+    for changes, words in (
+        ({"output_tokens": 10_001}, "answers have 10,001 tokens and the model's longest has 10,000"),
+        ({"input_tokens": 300_001}, "prompts have 300,001 tokens and the model's longest has 300,000"),
+    ):
+        found = bedrock_option(model, load(**changes), "us-east-1")
+        assert words in found.refused
+        assert choose([found, option(ASYNC, usd=1e6)])[0][0].kind == ASYNC
+    assert bedrock_option(model, load(output_tokens=10_000), "us-east-1").refused == ""
 
 
 @given(
@@ -215,6 +236,10 @@ def test_a_plan_of_other_settings_is_refused(tmp_path: Path) -> None:
         ("[]", "has schema None"),
         ('{"schema": 7}', "has schema 7, this version reads 1"),
         ('{"schema": 1, "serving": null}', "has no 'region'; write it with: tokenmill plan batch --write"),
+        (broken(options=None), "options must be a list, got None"),
+        (broken(options=[3]), "options\\[0\\] must be an object, got 3"),
+        (broken(region=5), "region must be a text, got 5"),
+        (broken(reason=None), "reason must be a text, got None"),
     ],
 )
 def test_a_file_that_is_no_plan_is_refused(tmp_path: Path, text: str, message: str) -> None:

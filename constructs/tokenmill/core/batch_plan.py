@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,18 +125,16 @@ class BatchPlan:
             raise TokenmillError(
                 f"plan file {path} has schema {found!r}, this version reads {SCHEMA}; {AGAIN}"
             )
-        try:
-            serving = document["serving"]
-            return cls(
-                region=document["region"],
-                load=decode(BatchLoad, document["load"], f"{path}: load"),
-                input_hash=document["input_hash"],
-                options=tuple(decode(BatchOption, item, f"{path}: options") for item in document["options"]),
-                reason=document["reason"],
-                serving=None if serving is None else Plan.from_json(serving, f"{path}: serving"),
-            )
-        except KeyError as error:
-            raise TokenmillError(f"plan file {path} has no {error.args[0]!r}; {AGAIN}") from None
+        names = [item.name for item in fields(cls)]
+        missing = [name for name in names if name not in document]
+        if missing:
+            raise TokenmillError(f"plan file {path} has no {missing[0]!r}; {AGAIN}")
+        serving = document["serving"]
+        choice = {name: document[name] for name in names if name != "serving"}
+        return replace(
+            decode(cls, choice, str(path)),
+            serving=None if serving is None else Plan.from_json(serving, f"{path}: serving"),
+        )
 
 
 def read_batch_plan(settings: BatchSettings) -> BatchPlan:

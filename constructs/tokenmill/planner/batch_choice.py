@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tokenmill.core.batch_plan import BatchOption, BatchPlan
 from tokenmill.core.batch_quotas import batch_quota
 from tokenmill.core.batch_settings import ASYNC, BEDROCK_BATCH, TRANSFORM
-from tokenmill.core.bedrock_prices import bedrock_price
+from tokenmill.core.bedrock_prices import bedrock_price, longest_texts
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.user_catalog import find_user_catalog
 from tokenmill.core.workload import Slo, Workload
@@ -106,7 +106,16 @@ def bedrock_option(
     least = batch_quota(model).minimum_records
     if load.records < least:
         return replace(option, refused=f"a job has {least} records at least and a run {load.records}")
-    return option
+    return replace(option, refused=_too_long(model, load))
+
+
+def _too_long(model: str, load: BatchLoad) -> str:
+    """Why a model cannot take the run's mean prompt, or give its mean answer; empty where it can."""
+    means = (("prompts", load.input_tokens), ("answers", load.output_tokens))
+    for (what, mean), longest in zip(means, longest_texts(model), strict=True):
+        if longest is not None and mean > longest:
+            return f"{what} have {mean:,} tokens and the model's longest has {longest:,}"
+    return ""
 
 
 def _bedrock_usd(
