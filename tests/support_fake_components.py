@@ -35,6 +35,10 @@ class Components:
         self.update_resets_copies = False
         self.stack_status = "_COMPLETE"
         self.after_failed_update = ("InService", "the container did not start")
+        # As long as what is captured takes to be written, and what of the template's copies is passed on.
+        self.captures = self.stack_sets_copies = self.stays_itself = True
+        self.arriving: int | None = None
+        self.made = 0
         self.copies = 1
         self.specification: dict[str, Any] = {}
         self.state = ("InService", "")
@@ -51,6 +55,8 @@ class Components:
         answers["sagemaker", "DescribeInferenceComponent"] = self._describe
         for operation in self.refuses:
             answers["sagemaker", operation] = self._guarded(operation, answers["sagemaker", operation])
+        answers["logs", "FilterLogEvents"] = self._log
+        answers["s3", "ListObjectsV2"] = lambda _: {"Contents": [{"Key": key} for key in self._keys()]}
         answers["cloudwatch", "ListMetrics"] = lambda p: {
             "Metrics": [{"MetricName": METRICS[p["Namespace"]]}] if p["Namespace"] in METRICS else []
         }
@@ -69,6 +75,27 @@ class Components:
             return real(parameters)
 
         return answer
+
+    def _keys(self) -> list[str]:
+        asked = "InvokeEndpoint" in self.resources.fake.operations("sagemaker-runtime")
+        return [
+            "model.tar.gz",
+            *(["captured/e/probe/2026/01/01/00/a.jsonl"] if asked and self.captures else []),
+        ]
+
+    def _log(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        created = [
+            p for _, operation, p in self.resources.fake.calls if operation == "CreateInferenceComponent"
+        ]
+        given = [
+            name
+            for asked in created
+            if parameters["logGroupName"].endswith(asked["InferenceComponentName"])
+            for name in asked["Specification"]["Container"]["Environment"]
+            if name.startswith("TOKENMILL_FILLER_")
+        ]
+        printed = {"Run": "r", "Fillers": len(given) if self.arriving is None else self.arriving}
+        return {"events": [{"message": "started"}, {"message": json.dumps(printed)}]}
 
     def _arn(self, name: str) -> str:
         shown = name.lower() if self.lower_case_arn else name
@@ -92,9 +119,11 @@ class Components:
 
     def _update_stack(self, parameters: dict[str, Any]) -> dict[str, Any]:
         properties = self._properties(parameters)
+        alone = self.specification == properties["Specification"]
         self.specification, self.action = properties["Specification"], "UPDATE"
-        if self.update_resets_copies:
+        if self.update_resets_copies or (alone and self.stack_sets_copies):
             self.copies = properties["RuntimeConfig"]["CopyCount"]
+        self.made += not self.stays_itself
         return {"StackId": "stack"}
 
     def _describe_stacks(self, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -124,6 +153,7 @@ class Components:
         return {
             "InferenceComponentName": name,
             "InferenceComponentStatus": status,
+            "CreationTime": f"2026-01-01T00:00:{self.made:02}Z",
             "RuntimeConfig": {"DesiredCopyCount": self.copies, "CurrentCopyCount": self.copies},
             "Specification": self.specification,
             **({"FailureReason": reason} if reason else {}),

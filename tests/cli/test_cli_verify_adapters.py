@@ -15,7 +15,15 @@ from support_fake_aws import AwsError
 from support_fake_services import Builds, Objects, Stacks
 from support_verify import HURRIED, created, only, session
 from support_verify import probe as run_probe
-from tokenmill.verification import LINES, Verdict, adapter_lines, run_lines, trainium_lines
+from tokenmill.verification import (
+    LINES,
+    Verdict,
+    adapter_lines,
+    looking,
+    lora_memory_lines,
+    run_lines,
+    trainium_lines,
+)
 from tokenmill.verification.line import Deployment
 from tokenmill.verification.lines import find_lines
 
@@ -39,6 +47,8 @@ class Adapters:
         self.reloads = True
         self.artifact = ""
         self.invocations = 3.0
+        self.loading = "Model loading took {:.4f} GiB memory and 2.5 seconds"
+        self.gib_of_room = 1.0
         self.refuses = "the component is the base inference component of adapters"
         answers = resources.fake.answers
         self.real_describe = answers["sagemaker", "DescribeInferenceComponent"]
@@ -48,6 +58,13 @@ class Adapters:
         answers["sagemaker", "DeleteInferenceComponent"] = self._delete
         answers["sagemaker-runtime", "InvokeEndpoint"] = self._invoke
         answers["cloudwatch", "GetMetricStatistics"] = lambda _: {"Datapoints": [{"Sum": self.invocations}]}
+        answers["logs", "FilterLogEvents"] = self._log
+
+    def _log(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Say what loading took: the weights, and for room a share of what the library computes."""
+        room = adapter_lines.MANY_SLOTS if "many" in parameters["logGroupName"] else adapter_lines.SLOTS
+        took = 1.12 + self.gib_of_room * lora_memory_lines._computed(room)
+        return {"events": [{"message": f"INFO gpu_model_runner.py: {self.loading.format(took)}"}]}
 
     def _changed(self, _: str, made: dict[str, Any]) -> None:
         properties = made["Adapter"]["Properties"]
@@ -92,7 +109,11 @@ def test_adapters_that_do_what_is_claimed_make_every_line_hold(adapters: Adapter
         OF_ADAPTERS, Verdict.HOLDS
     )
     assert (result.exit_code, adapters.resources.left) == (0, set())
-    lmi, vllm = (asked["Specification"]["Container"]["Environment"] for asked in created(adapters.resources))
+    lmi, few, many, vllm = (
+        asked["Specification"]["Container"]["Environment"] for asked in created(adapters.resources)
+    )
+    assert (few["OPTION_MAX_LORAS"], many["OPTION_MAX_LORAS"]) == ("2", "8")
+    assert (few["OPTION_MAX_LORA_RANK"], many["OPTION_MAX_LORA_RANK"]) == ("16", "64")
     assert lmi["OPTION_ENABLE_LORA"] == "true"
     assert vllm["SM_VLLM_ENABLE_LORA"] == "true"
 
@@ -150,6 +171,47 @@ def test_a_base_that_can_be_changed_fails(
     assert adapters.resources.left == set()
 
 
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        ({"gib_of_room": 1.08}, Verdict.HOLDS),
+        # The output's share of the room is left out, or all of it: the log counts weights alone.
+        ({"gib_of_room": 0.8}, Verdict.FAILS),
+        ({"gib_of_room": 0.0}, Verdict.FAILS),
+        ({"gib_of_room": 2.0}, Verdict.FAILS),
+        ({"loading": "Loading weights took {:.4f} seconds"}, Verdict.UNCLEAR),
+    ],
+)
+def test_room_for_adapters_is_read_from_what_loading_took(
+    adapters: Adapters,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, Any],
+    verdict: Verdict,
+) -> None:
+    monkeypatch.setattr(looking, "LOG_SECONDS", 0.05)
+    for name, value in change.items():
+        setattr(adapters, name, value)
+    evidence = only(run_probe(tmp_path, "lora-slot-memory"))
+    assert evidence.verdict is verdict, evidence.observations
+    assert adapters.resources.left == set()
+
+
+def test_the_computed_room_is_that_of_every_projection_and_the_output() -> None:
+    """Counted by hand from Qwen3-0.6B's config: 28 layers, 1,024 wide, 3,072 inside, 151,936 words, bf16."""
+    layer = (1024 + 2048) + 2 * (1024 + 1024) + (2048 + 1024) + 2 * (1024 + 3072) + (3072 + 1024)
+    elements = 28 * layer + (1024 + 151_936)
+    assert lora_memory_lines._computed(adapter_lines.MANY_SLOTS) == pytest.approx(
+        8 * 64 * 2 * elements / 2**30
+    )
+
+
+def test_a_server_without_room_says_nothing_of_its_memory(adapters: Adapters, tmp_path: Path) -> None:
+    adapters.resources.status["slots"] = "Failed"
+    assert only(run_probe(tmp_path, "lora-slot-memory")).verdict is Verdict.UNCLEAR
+    assert adapters.resources.left == set()
+
+
 def only_of(result: Result, line: str) -> Any:
     (found,) = (piece for piece in result.evidence if piece.line == line)
     return found
@@ -167,7 +229,9 @@ class Trainium:
         self.builds.end = lambda _: self.build
         self.job = ("Completed", "")
         self.uploaded: dict[str, bytes] = {}
+        self.printed = "SpecDecoding metrics: Mean acceptance length: 2.10"
         answers = resources.fake.answers
+        answers["logs", "FilterLogEvents"] = lambda _: {"events": [{"message": self.printed}]}
         answers["ecr", "CreateRepository"] = self._repository
         answers["ecr", "DeleteRepository"] = lambda p: (
             resources.live["Repository"].discard(p["repositoryName"]) or {}
@@ -216,11 +280,40 @@ def test_the_thin_image_is_built_served_and_served_compiled(trainium: Trainium, 
         model["PrimaryContainer"]["ModelDataSource"]["S3DataSource"]["S3Uri"].split("/", 3)[3]
         for model in models
     ]
-    assert places == ["weights/", "compiled/job/output/model/"]
+    assert places == ["weights/", "weights/", "compiled/job/output/model/"]
     keyed = ["TOKENMILL_ARTIFACT_KEY" in model["PrimaryContainer"]["Environment"] for model in models]
-    assert keyed == [False, True]
+    assert keyed == [False, False, True]
+    draft = json.loads(models[1]["PrimaryContainer"]["Environment"]["SM_VLLM_SPECULATIVE_CONFIG"])
+    assert (draft["method"], draft["model"]) == ("eagle3", trainium_lines.DRAFT)
     with zipfile.ZipFile(io.BytesIO(trainium.uploaded["source.zip"])) as source:
         assert "tokenmill_runtime/serving_image/Dockerfile" in source.namelist()
+
+
+@pytest.mark.parametrize(
+    ("printed", "verdict"),
+    [
+        ("engine with config: speculative_config=None, revision=None", Verdict.FAILS),
+        ("started", Verdict.UNCLEAR),
+    ],
+)
+def test_a_draft_that_is_passed_over_is_told_from_a_log_that_is_silent(
+    trainium: Trainium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str, verdict: Verdict
+) -> None:
+    monkeypatch.setattr(looking, "LOG_SECONDS", 0.05)
+    trainium.printed = printed
+    assert only(on_trainium(tmp_path, "trn2-eagle3")).verdict is verdict
+    assert trainium.resources.left == set()
+
+
+def test_a_server_that_does_not_start_with_a_draft_fails_where_the_draft_is_why(
+    trainium: Trainium, tmp_path: Path
+) -> None:
+    trainium.resources.status["eagle3"] = "Failed"
+    trainium.printed = "ValueError: eagle3 is not supported for model type qwen3"
+    assert only(on_trainium(tmp_path, "trn2-eagle3")).verdict is Verdict.FAILS
+    trainium.printed = "RuntimeError: the device is busy"
+    assert only(on_trainium(tmp_path, "trn2-eagle3")).verdict is Verdict.UNCLEAR
+    assert trainium.resources.left == set()
 
 
 def test_a_build_that_fails_settles_nothing_and_starts_no_instance(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from support_fake_services import Builds, Mail, Stacks
 from support_verify import only, probe
-from tokenmill.verification import LINES, Verdict
+from tokenmill.verification import LINES, Verdict, build_lines
 from tokenmill.verification.build_lines import EXPORTED, MARK
 from tokenmill.verification.line import Deployment
 
@@ -37,10 +40,24 @@ class Deployments:
         self.build_status, self.timed_status = "SUCCEEDED", "TIMED_OUT"
         self.overrides_kept = self.exports_kept = True
         self.build_event = self.stack_event = True
+        # What reads the hold has after the creation and after the rollback.
+        self.attributes = ["1-first", "1-second"]
+        answers = resources.fake.answers
+        answers["cloudformation", "DescribeStackResource"] = self._resource
+        answers["ssm", "GetParameter"] = lambda p: {
+            "Parameter": {"Name": p["Name"], "Value": self.attributes.pop(0)}
+        }
 
     def _changed(self, name: str, _: dict[str, Any]) -> None:
         if self.stack_event and self.stacks.status[name].startswith("UPDATE"):
             self.mail.post({"detail": {"status-details": {"status": self.stacks.status[name]}}})
+
+    @staticmethod
+    def _resource(parameters: dict[str, Any]) -> dict[str, Any]:
+        common = {"LastUpdatedTimestamp": "2026-01-01T00:00:00Z", "ResourceType": "AWS::SSM::Parameter"}
+        id_ = parameters["LogicalResourceId"]
+        named = {"LogicalResourceId": id_, "PhysicalResourceId": f"physical-{id_}"}
+        return {"StackResourceDetail": {**common, **named, "ResourceStatus": "CREATE_COMPLETE"}}
 
     def _end(self, asked: dict[str, Any]) -> dict[str, Any]:
         given = {item["name"]: item["value"] for item in asked["environmentVariablesOverride"]}
@@ -118,6 +135,36 @@ def test_the_order_of_a_rollback_is_read_from_its_own_events(
 ) -> None:
     deployments.stacks.events = [*UPDATE, BEGIN, *back]
     assert only(probe(tmp_path, "rollback-holds-again")).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("last", "verdict"),
+    [
+        ("1-second", Verdict.HOLDS),
+        ("1-first", Verdict.FAILS),
+        ("2-other", Verdict.UNCLEAR),
+    ],
+)
+def test_an_answer_to_the_rollback_is_told_from_the_one_before(
+    deployments: Deployments, tmp_path: Path, last: str, verdict: Verdict
+) -> None:
+    deployments.attributes = ["1-first", last]
+    evidence = only(probe(tmp_path, "rollback-attribute"))
+    assert (evidence.verdict, evidence.observations["after_rollback"]) == (verdict, last)
+    assert deployments.resources.left == set()
+
+
+def test_no_two_answers_of_the_hold_are_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the old answer and the new one for the same value could not be told apart."""
+    said: list[dict[str, str]] = []
+    answering = SimpleNamespace(SUCCESS="SUCCESS", send=lambda *answer: said.append(answer[3]))
+    monkeypatch.setitem(sys.modules, "cfnresponse", answering)
+    path = tmp_path / "index.py"
+    path.write_text(build_lines._FUNCTION, encoding="utf-8")
+    handler = runpy.run_path(str(path))["handler"]
+    for request in ("a", "b"):
+        handler({"ResourceProperties": {"Value": "1"}, "RequestId": request}, None)
+    assert said == [{"Copies": "1-a"}, {"Copies": "1-b"}]
 
 
 def test_an_update_that_does_not_roll_back_says_nothing(deployments: Deployments, tmp_path: Path) -> None:

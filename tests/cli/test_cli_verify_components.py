@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import runpy
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from support_fake_aws import AwsError
 from support_fake_components import Components
 from support_verify import HURRIED, only, probe, session
-from tokenmill.verification import Verdict, clean_up
+from tokenmill.verification import Verdict, clean_up, endpoints, looking
 from tokenmill.verification.ledger import Ledger
 from tokenmill.verification.line import Deployment
 from tokenmill.verification.lines import LINES
@@ -142,6 +144,122 @@ def test_a_failed_update_is_read_from_status_and_reason(
 def test_a_component_that_rolls_back_in_silence_has_no_reason(components: Components, tmp_path: Path) -> None:
     components.after_failed_update, components.rolls_back = ("InService", ""), True
     assert only(probe(tmp_path, "failed-update-status")).verdict is Verdict.FAILS
+
+
+def test_a_stack_that_does_not_pass_its_copies_on_fails(components: Components, tmp_path: Path) -> None:
+    components.stack_sets_copies = False
+    evidence = only(probe(tmp_path, "copies-by-stack"))
+    assert evidence.verdict is Verdict.FAILS
+    seen = evidence.observations
+    assert (seen["before"], seen["asked"], seen["after"]) == (1, 2, 1)
+
+
+def test_copies_of_another_component_fail(components: Components, tmp_path: Path) -> None:
+    components.stays_itself = False
+    assert only(probe(tmp_path, "copies-by-stack")).verdict is Verdict.FAILS
+
+
+def test_one_copy_more_is_asked_for_than_scaling_has_set(components: Components, tmp_path: Path) -> None:
+    """The line before it leaves two copies, and the template at one."""
+    result = probe(tmp_path, "copies-survive-update", "copies-by-stack")
+    assert {piece.verdict for piece in result.evidence} == {Verdict.HOLDS}
+    seen = {piece.line: piece.observations for piece in result.evidence}["copies-by-stack"]
+    assert (seen["before"], seen["after"]) == (2, 3)
+
+
+@pytest.mark.parametrize(("arriving", "verdict"), [(12, Verdict.FAILS), (None, Verdict.HOLDS)])
+def test_variables_are_counted_where_they_arrive(
+    components: Components, tmp_path: Path, arriving: int | None, verdict: Verdict
+) -> None:
+    components.arriving = arriving
+    evidence = only(probe(tmp_path, "component-variables"))
+    assert (evidence.verdict, evidence.observations["variables"]) == (verdict, 100)
+    assert components.resources.left == set()
+
+
+@pytest.mark.parametrize(
+    ("message", "verdict"),
+    [
+        ("Member must have length less than or equal to 16", Verdict.FAILS),
+        ("the quota is used up", Verdict.UNCLEAR),
+    ],
+)
+def test_variables_that_are_refused_fail_for_their_number_only(
+    components: Components, tmp_path: Path, message: str, verdict: Verdict
+) -> None:
+    def refuse(_: dict[str, Any]) -> dict[str, Any]:
+        raise AwsError("ValidationException", message)
+
+    components.resources.fake.answers["sagemaker", "CreateInferenceComponent"] = refuse
+    assert only(probe(tmp_path, "component-variables")).verdict is verdict
+
+
+def test_a_container_that_prints_nothing_says_nothing_of_its_variables(
+    components: Components, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "LOG_SECONDS", 0.05)
+    components.resources.fake.answers["logs", "FilterLogEvents"] = lambda _: {"events": []}
+    assert only(probe(tmp_path, "component-variables")).verdict is Verdict.UNCLEAR
+
+
+def test_the_printed_count_is_that_of_the_container_s_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The program that the probe uploads prints it; it is run here as the container runs it."""
+    for number in range(7):
+        monkeypatch.setenv(f"{endpoints.FILLER}{number}", "filler")
+    monkeypatch.setenv("TOKENMILL_RUN", "r")
+    path = tmp_path / "inference.py"
+    path.write_text(endpoints.printing_model(), encoding="utf-8")
+    program = runpy.run_path(str(path))
+    monkeypatch.setattr(program["time"], "sleep", _stop)
+    with pytest.raises(StopIteration):
+        program["say"]()
+    assert json.loads(capsys.readouterr().out)[endpoints.FILLERS] == 7
+
+
+def _stop(_: float) -> None:
+    raise StopIteration
+
+
+def test_what_is_captured_is_looked_for_after_a_request(
+    components: Components, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "METRIC_SECONDS", 0.05)
+    components.captures = False
+    evidence = only(probe(tmp_path, "component-capture"))
+    assert (evidence.verdict, evidence.observations["objects"]) == (Verdict.FAILS, [])
+    (config,) = configs(components)
+    assert config["DataCaptureConfig"]["DestinationS3Uri"].endswith("/captured")
+    assert components.resources.left == set()
+
+
+def test_an_endpoint_is_captured_from_only_where_that_is_asked(
+    components: Components, tmp_path: Path
+) -> None:
+    probe(tmp_path, "component-arn-name")
+    assert "DataCaptureConfig" not in configs(components)[0]
+
+
+def test_a_capture_that_is_refused_fails_and_the_other_lines_go_on(
+    components: Components, tmp_path: Path
+) -> None:
+    real = components.resources.fake.answers["sagemaker", "CreateEndpointConfig"]
+
+    def refuse(parameters: dict[str, Any]) -> dict[str, Any]:
+        if "DataCaptureConfig" in parameters:
+            raise AwsError("ValidationException", "Data capture is not supported for inference components")
+        return real(parameters)
+
+    components.resources.fake.answers["sagemaker", "CreateEndpointConfig"] = refuse
+    result = probe(tmp_path, "component-capture", "component-arn-name")
+    verdicts = {piece.line: piece.verdict for piece in result.evidence}
+    assert verdicts == {"component-capture": Verdict.FAILS, "component-arn-name": Verdict.HOLDS}
+    assert components.resources.left == set()
+
+
+def configs(components: Components) -> list[dict[str, Any]]:
+    return [p for _, operation, p in components.resources.fake.calls if operation == "CreateEndpointConfig"]
 
 
 def test_a_stack_that_fails_leaves_its_lines_unclear_and_nothing_behind(

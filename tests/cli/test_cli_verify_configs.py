@@ -23,13 +23,16 @@ if TYPE_CHECKING:
     from support_fake_aws import FakeAws, Resources
 
 ALL = [line.id for line in LINES if line.deployment is Deployment.CONFIG_REQUESTS]
-LINES_HERE = ["prefix-routing-components", "zero-managed-instances", "async-config-fields"]
+LINES_HERE = [
+    "prefix-routing-components", "zero-managed-instances", "async-config-fields", "zero-instance-pools",
+]  # fmt: skip
 FIRST, LAST = "a" * 40, "b" * 40
 CARD = "---\nlicense: {}\n---\n# A model\n"
 WORDS = {
     "prefix-routing-components": "prefix-aware routing is not for inference components",
     "zero-managed-instances": "MinInstanceCount must be 1 or more",
     "async-config-fields": "MetricsConfig is not for AsyncInferenceConfig",
+    "zero-instance-pools": "InstancePools need a MinInstanceCount of 1 or more",
 }
 PLAN = {
     "TrainingPlanArn": "arn:aws:sagemaker:us-east-1:123456789012:training-plan/ours",
@@ -90,6 +93,9 @@ def test_an_aws_that_does_what_is_claimed_makes_every_line_hold_and_starts_nothi
     assert asked[0]["ProductionVariants"][0]["RoutingConfig"]["RoutingStrategy"] == "PREFIX_AWARE"
     assert asked[1]["ProductionVariants"][0]["ManagedInstanceScaling"]["MinInstanceCount"] == 0
     assert {"AsyncInferenceConfig", "MetricsConfig"} <= set(asked[2])
+    (pooled,) = asked[3]["ProductionVariants"]
+    assert [pool["Priority"] for pool in pooled["InstancePools"]] == [1, 2]
+    assert (pooled["ManagedInstanceScaling"]["MinInstanceCount"], "InstanceType" in pooled) == (0, False)
     assert (result.exit_code, resources.left) == (0, set())
 
 

@@ -31,12 +31,20 @@ class Idle:
         self.periods = {"GreaterThanThreshold": 3, "LessThanThreshold": 15}
         self.failures = 1.0
         self.activities: list[dict[str, Any]] = []
+        self.refused_update: AwsError | None = None
+        self.wakes = self.keeps = False
+        self.specification: dict[str, Any] = {}
         answers = resources.fake.answers
         real = answers["sagemaker", "DescribeInferenceComponent"]
         answers["sagemaker", "DescribeInferenceComponent"] = lambda p: {
             **real(p),
+            "Specification": self.specification,
             "RuntimeConfig": {"DesiredCopyCount": self.copies, "CurrentCopyCount": self.copies},
+            "FailureReason": "",
         }
+        answers["sagemaker", "UpdateInferenceComponent"] = self._update
+        create = answers["sagemaker", "CreateInferenceComponent"]
+        answers["sagemaker", "CreateInferenceComponent"] = lambda p: self._specify(p) or create(p)
         answers["sagemaker", "UpdateInferenceComponentRuntimeConfig"] = self._scale
         answers["sagemaker-runtime", "InvokeEndpoint"] = self._invoke
         answers["application-autoscaling", "PutScalingPolicy"] = lambda _: {
@@ -55,6 +63,18 @@ class Idle:
         }
         answers["cloudwatch", "PutMetricData"] = self._measured
         answers["cloudwatch", "GetMetricStatistics"] = lambda _: {"Datapoints": [{"Sum": self.failures}]}
+
+    def _specify(self, parameters: dict[str, Any]) -> None:
+        self.specification = parameters["Specification"]
+
+    def _update(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        if self.refused_update is not None:
+            raise self.refused_update
+        assert (self.copies, parameters["RuntimeConfig"]) == (0, {"CopyCount": 0})
+        if not self.keeps:
+            self._specify(parameters)
+        self.copies = int(self.wakes)
+        return {"InferenceComponentArn": "arn:aws:sagemaker:us-east-1:123456789012:inference-component/c"}
 
     def _scale(self, parameters: dict[str, Any]) -> dict[str, Any]:
         self.copies = parameters["DesiredRuntimeConfig"]["CopyCount"]
@@ -145,4 +165,24 @@ def test_a_request_that_is_answered_says_nothing_and_a_schedule_is_not_needed(
     assert only(probe(tmp_path, "no-capacity-metric")).verdict is Verdict.UNCLEAR
     idle.refuses, idle.copies = True, 1
     assert only(probe(tmp_path, "no-capacity-metric")).verdict is Verdict.HOLDS
+    assert idle.resources.left == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        ({}, Verdict.HOLDS),
+        ({"wakes": True}, Verdict.FAILS),
+        ({"keeps": True}, Verdict.FAILS),
+        ({"refused_update": AwsError("ValidationException", "copy count has to be 1")}, Verdict.FAILS),
+        ({"refused_update": AwsError("ResourceLimitExceeded", "not now")}, Verdict.UNCLEAR),
+    ],
+)
+def test_a_component_without_copies_is_changed_and_stays_so(
+    idle: Idle, tmp_path: Path, change: dict[str, Any], verdict: Verdict
+) -> None:
+    for name, value in change.items():
+        setattr(idle, name, value)
+    evidence = only(probe(tmp_path, "update-without-copies"))
+    assert evidence.verdict is verdict, evidence.observations
     assert idle.resources.left == set()

@@ -1,7 +1,8 @@
 """Quotas of SageMaker and CodeBuild: one an instance type or build size, known by name, some of them by code.
 
 Names: "Quotas for AWS CodeBuild" (AWS CodeBuild User Guide); SageMaker's as Service Quotas lists them, as in
-"ml.g5.12xlarge for transform job usage".
+"ml.g5.12xlarge for transform job usage". Those of training jobs are read from there by name in
+SuperCowPowers/workbench@62efdb6, scripts/admin/ladder_quotas.py.
 
 Codes: gruntwork-io/terraform-aws-utilities@55f0c2d, modules/request-quota-increase/variables.tf (Apache-2.0),
 which is generated from the Service Quotas API (2026-01-14); the inf2 and g5 codes agree with a second public

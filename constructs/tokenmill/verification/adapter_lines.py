@@ -14,6 +14,7 @@ from tokenmill.core.instances import instance_type
 from tokenmill.verification import component_stack, endpoints, looking, served, stacks
 from tokenmill.verification.line import Deployment
 from tokenmill.verification.lines import FOOTPRINTS
+from tokenmill.verification.lora_memory_lines import slot_memory
 from tokenmill.verification.probe import Outcome, Verdict, holds
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 LAYERS, WIDTH, QUERIES = 28, 1024, 2048
 RANK = 8
 SLOTS = LoraSlots(max_adapters=2, max_rank=16)
+MANY_SLOTS = LoraSlots(max_adapters=8, max_rank=64)
 SILENT, LOUD = "adapters/silent.tar.gz", "adapters/loud.tar.gz"
 DEPLOYMENT = Deployment.ADAPTER_ENDPOINT
 _LMI_LINES = ("adapter-stack", "adapter-metrics", "adapter-base-locked", "adapter-reload")
@@ -43,6 +45,9 @@ def adapter_lines(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Outc
     endpoint = endpoints.create_accelerated_endpoint(aws, DEPLOYMENT, "adapters")
     if set(_LMI_LINES) & set(wanted):
         yield from _on_lmi(aws, endpoint, bucket, wanted)
+    if "lora-slot-memory" in wanted:
+        rooms = (SLOTS, MANY_SLOTS)
+        yield "lora-slot-memory", slot_memory(aws, endpoint, rooms, lambda room: _copy(aws, "lmi-vllm", room))
     if "vllm-adapters" in wanted:
         base, status = endpoints.create_component(aws, endpoint, "vllm-base", _copy(aws, "vllm-sagemaker"))
         yield "vllm-adapters", _loaded(aws, endpoint, bucket, base, status, "Vllm")
@@ -92,7 +97,7 @@ def _safetensors(tensors: dict[str, tuple[list[int], bytes]]) -> bytes:
     return len(text).to_bytes(8, "little") + text + b"".join(data for _, data in tensors.values())
 
 
-def _copy(aws: Aws, key: str) -> endpoints.Copy:
+def _copy(aws: Aws, key: str, slots: LoraSlots = SLOTS) -> endpoints.Copy:
     found = image(key)
     kind = instance_type(FOOTPRINTS[DEPLOYMENT].instance)
     plain = found.environment(
@@ -103,7 +108,7 @@ def _copy(aws: Aws, key: str) -> endpoints.Copy:
     )
     return endpoints.Copy(
         image=found.uri(aws.region),
-        environment={**plain, **option_environment(EngineOptions(lora=SLOTS), found)},
+        environment={**plain, **option_environment(EngineOptions(lora=slots), found)},
         devices=1,
         memory_mib=endpoints.MEMORY_MIB,
     )

@@ -25,6 +25,7 @@ TAG = "tokenmill:verify"
 _TELLING = (
     "sts", "sagemaker", "lambda", "cloudwatch", "pricing", "service-quotas", "bedrock-runtime",
     "cloudformation", "codebuild", "stepfunctions", "application-autoscaling", "bedrock", "bedrock-agent",
+    "ssm",
 )  # fmt: skip
 _AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 _CONFIG = Config(connect_timeout=10, read_timeout=70, retries={"mode": "standard", "total_max_attempts": 4})

@@ -11,7 +11,8 @@ from tokenmill.verification import bedrock_asks, looking
 from tokenmill.verification.bedrock_asks import Model, model_here, told, tried
 from tokenmill.verification.inbox import Inbox, create_rule
 from tokenmill.verification.probe import Outcome, Verdict, create_bucket, create_role, holds
-from tokenmill_runtime.batch_inference_job import ENDED, EVENT_TYPE, record_id
+from tokenmill_runtime.batch_inference_contract import ENDED, EVENT_TYPE
+from tokenmill_runtime.batch_inference_job import record_id
 from tokenmill_runtime.batch_inference_run import PART_FILE
 
 if TYPE_CHECKING:
@@ -302,7 +303,7 @@ def _distillation(aws: Aws, bucket: str, role: str) -> Outcome:
     rights = (*actions.CUSTOMIZATION_START, *actions.CUSTOMIZATION_WATCH, *actions.PASS_ROLE)
     more = ("events:PutTargets", "events:PutRule", "events:DescribeRule")
     machine = _machine(aws, "distill", {"Job": task}, (*rights, *more))
-    seen = _run(aws, machine)
+    seen = looking.execution(aws, machine, seconds=_RUN_SECONDS)
     started = told(lambda: aws.client("bedrock").get_model_customization_job(jobIdentifier=job))
     if not started["code"]:
         found = aws.client("bedrock").get_model_customization_job(jobIdentifier=job)
@@ -327,18 +328,6 @@ def _machine(aws: Aws, suffix: str, states: dict[str, Any], rights: tuple[str, .
         codes=bedrock_asks.DENIED,
     )
     return str(made["stateMachineArn"])
-
-
-def _run(aws: Aws, machine: str) -> dict[str, str]:
-    client = aws.client("stepfunctions")
-    execution = client.start_execution(stateMachineArn=machine, input="{}")["executionArn"]
-
-    def look() -> dict[str, Any] | None:
-        found: dict[str, Any] = client.describe_execution(executionArn=execution)
-        return None if found["status"] == "RUNNING" else found
-
-    ended = aws.wait("the execution's end", look, seconds=_RUN_SECONDS)
-    return {key: str(ended.get(key, "")) for key in ("status", "error", "cause")}
 
 
 def _map_child(aws: Aws) -> Outcome:

@@ -22,6 +22,7 @@ from tokenmill.verification.bedrock_lines import priced_models
 from tokenmill.verification.bedrock_setting_lines import parameter_path
 from tokenmill.verification.probe import Outcome, Verdict, holds
 from tokenmill_runtime.gateway.aws_errors import is_gone
+from tokenmill_runtime.units_plan import quota_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -36,9 +37,7 @@ DIFFERENCE = 10.0
 # An ARN of the right form that no purchase gave.
 NO_UNITS = "provisioned-model/0000tokenmil"
 _ESTIMATED = "EstimatedTPMQuotaUsage"
-UNIT_QUOTAS = tuple(
-    f"Model units no-commitment Provisioned Throughputs across {kind} models" for kind in ("base", "custom")
-)
+UNIT_QUOTAS = tuple(quota_name(custom=custom) for custom in (False, True))
 _PROFILES = {"profile-metric-id", "profile-condition-key", "profile-same-name"}
 _ROUTERS = {"router-two-models", "router-difference-scale", "router-rights", "router-counted-model"}
 

@@ -24,15 +24,15 @@ _BUILD_SECONDS = 900
 # Five minutes are the shortest that a build may take ("AWS::CodeBuild::Project").
 _TIMEOUT_MINUTES = 5
 _PARAMETER = "AWS::SSM::Parameter"
-# It says nothing but how often it was called; cfnresponse is there for functions written in a template
-# ("cfn-response module", AWS CloudFormation user guide).
+# No two of its answers are alike, and each says for which value it was given; cfnresponse is there for
+# functions written in a template ("cfn-response module", AWS CloudFormation user guide).
 _FUNCTION = """\
 import cfnresponse
 def handler(event, context):
-    value = event["ResourceProperties"]["Value"]
+    value = event["ResourceProperties"]["Value"] + "-" + event["RequestId"]
     cfnresponse.send(event, context, cfnresponse.SUCCESS, {"Copies": value}, "probe")
 """
-_STACK_LINES = {"stack-rollback-event", "rollback-holds-again"}
+_STACK_LINES = {"stack-rollback-event", "rollback-holds-again", "rollback-attribute"}
 
 
 def build_lines(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Outcome]]:
@@ -150,6 +150,7 @@ def _stack(aws: Aws, inbox: Inbox) -> Iterator[tuple[str, Outcome]]:
         "detail": {"stack-id": [stack]},
     }
     create_rule(aws, "stacks", pattern, inbox)
+    first = _attribute(aws, name)
     status = stacks.update(aws, name, _template(aws, value="2", broken=True), roles=True)
     if status != "UPDATE_ROLLBACK_COMPLETE":
         for line in sorted(_STACK_LINES):
@@ -162,6 +163,23 @@ def _stack(aws: Aws, inbox: Inbox) -> Iterator[tuple[str, Outcome]]:
     event = looking.or_nothing(lambda: aws.wait("the event", look, seconds=looking.METRIC_SECONDS))
     yield "stack-rollback-event", Outcome(holds(event is not None), {"status": status, "event": event})
     yield "rollback-holds-again", _order(aws, name)
+    yield "rollback-attribute", _answer(first, _attribute(aws, name))
+
+
+def _attribute(aws: Aws, name: str) -> str:
+    """Return what reads the hold's attribute has of it."""
+    found = aws.client("cloudformation").describe_stack_resource(StackName=name, LogicalResourceId="Copies")
+    parameter = found["StackResourceDetail"]["PhysicalResourceId"]
+    return str(aws.client("ssm").get_parameter(Name=parameter)["Parameter"]["Value"])
+
+
+def _answer(first: str, last: str) -> Outcome:
+    """Tell the answer to the rollback's call from the one to the creation, which was for the same value."""
+    seen = {"after_creation": first, "after_rollback": last}
+    if last.partition("-")[0] != first.partition("-")[0]:
+        # What reads it was not put back at all.
+        return Outcome(Verdict.UNCLEAR, seen)
+    return Outcome(holds(last != first), seen)
 
 
 def _order(aws: Aws, name: str) -> Outcome:

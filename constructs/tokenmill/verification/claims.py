@@ -3,7 +3,11 @@
 Settled by documentation, and no line: API Gateway's streaming integration calls InvokeWithResponseStream
 ("Set up a Lambda proxy integration with payload response streaming in API Gateway", Amazon API Gateway
 Developer Guide), which needs lambda:InvokeFunction only ("InvokeWithResponseStream", AWS Lambda API
-Reference).
+Reference). An endpoint configuration with a KMS key is refused for instance types with local storage
+("CreateEndpointConfig", KmsKeyId, Amazon SageMaker API Reference). What has DeletionPolicy Retain stays where
+the operation that created it rolls back, unless it says RetainExceptOnCreate ("UpdateStack",
+RetainExceptOnCreate, AWS CloudFormation API Reference; "DeletionPolicy attribute", its template reference).
+Service Quotas calls the quotas of training jobs 'ml.<type> for training job usage' (doctor/quotas.py).
 """
 
 from __future__ import annotations
@@ -178,6 +182,31 @@ CLAIMS: tuple[Line, ...] = (
         "until scaling acts.",
         probe="Scales a stack's component from one copy to two, changes its environment by the stack, "
         "counts again.",
+        deployment=Deployment.COMPONENT_ENDPOINT,
+    ),
+    Line(
+        id="component-capture",
+        claim="An endpoint of components writes down requests and answers under its DataCaptureConfig.",
+        why="The pages on data capture show variants with a model and do not name components.",
+        relies="EndpointHosting.data_capture with LlmEndpoint.",
+        probe="Gives the endpoint such a configuration, asks its component once and looks into the bucket.",
+        deployment=Deployment.COMPONENT_ENDPOINT,
+    ),
+    Line(
+        id="component-variables",
+        claim="The container of a component gets 100 environment variables.",
+        why="The API's model allows 100, older pages say 16, and neither that they arrive.",
+        relies="LlmEndpoint renders up to 100 and refuses more.",
+        probe="Makes a component with 100, whose container counts them in its log.",
+        deployment=Deployment.COMPONENT_ENDPOINT,
+    ),
+    Line(
+        id="copies-by-stack",
+        claim="A stack update that changes nothing of a component but its copy count sets that count, on the "
+        "same component.",
+        why="The resource's page says that the count changes without interruption, and not by which call.",
+        relies="The deployment guard's hold gives the live count to the template; the local cloud does so.",
+        probe="Adds one to the copy count in that stack's template and counts.",
         deployment=Deployment.COMPONENT_ENDPOINT,
     ),
     Line(

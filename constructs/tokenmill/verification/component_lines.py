@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from tokenmill.verification import component_stack, endpoints, looking
+from tokenmill.verification import component_stack, endpoint_update_lines, endpoints, looking
 from tokenmill.verification.aws import ProbeTimeoutError, is_absent
 from tokenmill.verification.line import Deployment
 from tokenmill.verification.lines import FOOTPRINTS
@@ -22,8 +22,8 @@ _SCALED = 2
 _ABSENT_PROGRAM = "absent.py"
 _ROLELESS = "endpoint-config-role"
 _ORDER = (
-    "component-arn-name", "metrics-role", "copies-survive-update", "failed-update-status",
-    "endpoint-delete-refused",
+    "component-arn-name", "metrics-role", "component-capture", "component-variables",
+    "copies-survive-update", "copies-by-stack", "failed-update-status", "endpoint-delete-refused",
 )  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def component_lines(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Ou
         yield _ROLELESS, _config_without_role(aws)
     if set(wanted) <= {_ROLELESS}:
         return
-    place = component_stack.create_place(aws)
+    place = component_stack.create_place(aws, capture="component-capture" in wanted)
     if "copy-count-zero" in wanted:
         yield "copy-count-zero", _no_copies(aws, place)
     if set(wanted) <= {_ROLELESS, "copy-count-zero"}:
@@ -47,7 +47,10 @@ def component_lines(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Ou
     probes: dict[str, Callable[[], Outcome]] = {
         "component-arn-name": lambda: _arn_name(aws, arn),
         "metrics-role": lambda: _metrics_role(aws, place),
+        "component-capture": lambda: endpoint_update_lines.captured(aws, place),
+        "component-variables": lambda: endpoint_update_lines.many_variables(aws, place),
         "copies-survive-update": lambda: _copies(aws, place),
+        "copies-by-stack": lambda: endpoint_update_lines.copies_alone(aws, place),
         "failed-update-status": lambda: _failed_update(aws, place),
         "endpoint-delete-refused": lambda: _delete_refused(aws, place),
     }

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from tokenmill.core.errors import TokenmillError
 from tokenmill.verification import endpoints
 from tokenmill.verification.line import Deployment
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 STACK_SECONDS = 30 * 60
 UPDATE_SECONDS = 20 * 60
 _START_SECONDS = 300
+CAPTURED = "captured/"
 _CONDITION = {"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}}
 
 
@@ -28,24 +31,29 @@ class Place:
     Args:
         endpoint: The endpoint's name.
         bucket: The bucket with the model.
+        capture_refused: What SageMaker said where it took no data capture beside components.
     """
 
     endpoint: str
     bucket: str
+    capture_refused: str = ""
 
 
-def create_place(aws: Aws, *, scaling: dict[str, Any] | None = None) -> Place:
+def create_place(aws: Aws, *, scaling: dict[str, Any] | None = None, capture: bool = False) -> Place:
     """Create an endpoint whose role is LlmEndpoint's: metrics in SageMaker's own namespaces only.
 
     Args:
         aws: The run.
         scaling: Its ManagedInstanceScaling; one instance that stays otherwise.
+        capture: Whether it is to write down requests and answers; it goes without where that is refused.
 
     Raises:
         TokenmillError: The region's registry is not known, or the endpoint failed.
     """
     endpoints.sklearn_image(aws)
     actions = tuple(name for name in endpoints.ROLE_ACTIONS if name != "cloudwatch:PutMetricData")
+    if capture:
+        actions += ("s3:PutObject",)
     metrics = {"Effect": "Allow", "Action": "cloudwatch:PutMetricData", "Resource": "*"}
     role = create_role(
         aws,
@@ -59,8 +67,29 @@ def create_place(aws: Aws, *, scaling: dict[str, Any] | None = None) -> Place:
     if scaling is not None:
         variant["ManagedInstanceScaling"] = scaling
     name = aws.name("components")
-    endpoints.create_endpoint(aws, name, variant, ExecutionRoleArn=role, MetricsConfig=endpoints.METRICS)
+    config = {"ExecutionRoleArn": role, "MetricsConfig": endpoints.METRICS}
+    if capture:
+        try:
+            endpoints.create_endpoint(aws, name, variant, **config, DataCaptureConfig=_capture(bucket))
+        except ClientError as error:
+            if "capture" not in str(error).lower():
+                raise
+            endpoints.create_endpoint(aws, name, variant, **config)
+            return Place(name, bucket, capture_refused=str(error))
+        return Place(name, bucket)
+    endpoints.create_endpoint(aws, name, variant, **config)
     return Place(name, bucket)
+
+
+def _capture(bucket: str) -> dict[str, Any]:
+    """Return a capture as DataCapture renders it."""
+    return {
+        "EnableCapture": True,
+        "InitialSamplingPercentage": 100,
+        "DestinationS3Uri": f"s3://{bucket}/{CAPTURED.rstrip('/')}",
+        "CaptureOptions": [{"CaptureMode": mode} for mode in ("Input", "Output")],
+        "CaptureContentTypeHeader": {"JsonContentTypes": ["application/json"]},
+    }
 
 
 def stack_name(aws: Aws) -> str:
@@ -93,19 +122,20 @@ def create_stack(aws: Aws, place: Place) -> str:
     return outputs["Arn"]
 
 
-def update_stack(aws: Aws, place: Place) -> None:
-    """Change the component's specification by the stack, and wait for the end of it.
+def update_stack(aws: Aws, place: Place, *, generation: int = 2, copies: int = 1) -> None:
+    """Change the component's specification, its copies or both by the stack, and wait for the end of it.
 
     Args:
         aws: The run.
         place: Where the component runs.
+        generation: A number that makes the specification another one.
+        copies: The template's copy count.
 
     Raises:
         TokenmillError: The update failed.
     """
-    aws.client("cloudformation").update_stack(
-        StackName=stack_name(aws), TemplateBody=_template(aws, place, generation=2), Tags=aws.tags
-    )
+    template = _template(aws, place, generation=generation, copies=copies)
+    aws.client("cloudformation").update_stack(StackName=stack_name(aws), TemplateBody=template, Tags=aws.tags)
     _settled(aws, "UPDATE_COMPLETE")
 
 
@@ -159,12 +189,12 @@ def settled(aws: Aws, name: str) -> dict[str, Any]:
     return found
 
 
-def _template(aws: Aws, place: Place, *, generation: int) -> str:
+def _template(aws: Aws, place: Place, *, generation: int, copies: int = 1) -> str:
     properties = {
         "InferenceComponentName": stack_name(aws),
         "EndpointName": place.endpoint,
         "VariantName": endpoints.VARIANT,
-        "RuntimeConfig": {"CopyCount": 1},
+        "RuntimeConfig": {"CopyCount": copies},
         "Specification": specification(aws, place, generation=generation),
     }
     component = {"Type": "AWS::SageMaker::InferenceComponent", "Properties": properties}

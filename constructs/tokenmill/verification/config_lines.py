@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tokenmill.core.errors import TokenmillError
-from tokenmill.verification import endpoints, looking, small_host
+from tokenmill.verification import endpoint_update_lines, endpoints, looking, small_host
 from tokenmill.verification.line import Deployment
 from tokenmill.verification.lines import FOOTPRINTS
 from tokenmill.verification.probe import Outcome, Verdict, create_role, holds
@@ -84,6 +84,8 @@ def _configs(aws: Aws, host: small_host.Host, wanted: Collection[str]) -> Iterat
         yield "zero-managed-instances", _zero_instances(aws, host.role)
     if "async-config-fields" in wanted:
         yield "async-config-fields", _async_fields(aws, host)
+    if "zero-instance-pools" in wanted:
+        yield "zero-instance-pools", endpoint_update_lines.no_instances_of_pools(aws, host.role)
 
 
 def _create(aws: Aws, suffix: str, variant: dict[str, Any], **config: Any) -> None:

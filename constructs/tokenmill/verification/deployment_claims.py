@@ -22,6 +22,14 @@ DEPLOYMENT_CLAIMS: tuple[Line, ...] = (
         deployment=Deployment.CONFIG_REQUESTS,
     ),
     Line(
+        id="zero-instance-pools",
+        claim="SageMaker takes MinInstanceCount 0 for a variant of components with instance pools.",
+        why="The page on instance pools and the one on scaling to zero do not name each other.",
+        relies="LlmEndpoint with capacity.minimum 0 and Fleet(pools=...).",
+        probe="Asks for such a configuration with two GPU types; it starts nothing.",
+        deployment=Deployment.CONFIG_REQUESTS,
+    ),
+    Line(
         id="async-config-fields",
         claim="SageMaker takes RoutingConfig and MetricsConfig beside AsyncInferenceConfig.",
         why="Each is described alone; no page says that they go together.",
@@ -74,6 +82,16 @@ DEPLOYMENT_CLAIMS: tuple[Line, ...] = (
         deployment=Deployment.BUILD_REQUESTS,
     ),
     Line(
+        id="rollback-attribute",
+        claim="What reads an attribute of a custom resource goes back, in a rollback, to what the resource "
+        "answers in that rollback, and not to what it had answered before the update.",
+        why="The pages say that a rollback restores the template of before, and nothing of attributes.",
+        relies="The deployment guard's hold gives the live number of copies to a rollback too.",
+        probe="Compares what a parameter of that stack has of the attribute before and after; no two answers "
+        "are alike.",
+        deployment=Deployment.BUILD_REQUESTS,
+    ),
+    Line(
         id="tracking-alarm-periods",
         claim="Target tracking on a custom metric scales out after 3 periods of 60 seconds and in after 15.",
         why="The user guide calls the alarms' settings its own and subject to change.",
@@ -87,6 +105,15 @@ DEPLOYMENT_CLAIMS: tuple[Line, ...] = (
         why="The page on scaling to zero shows predefined metrics only.",
         relies="TokenScaling with capacity.minimum 0.",
         probe="Publishes a metric of 0 for such a policy until the component has no copy.",
+        deployment=Deployment.ZERO_ENDPOINT,
+    ),
+    Line(
+        id="update-without-copies",
+        claim="SageMaker takes another specification for a component at 0 copies, with a copy count of 0 "
+        "beside it, and leaves it at none.",
+        why="Creation with 0 is described nowhere, and neither is an update of what has scaled to zero.",
+        relies="A deployment while an endpoint with capacity.minimum 0 sleeps; the local cloud takes it.",
+        probe="Updates a component that has no copies and reads it back.",
         deployment=Deployment.ZERO_ENDPOINT,
     ),
     Line(

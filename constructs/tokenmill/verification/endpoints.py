@@ -23,6 +23,8 @@ VARIANT = "probe"
 MODEL_KEY, MODEL_PROGRAM = "model.tar.gz", "code/inference.py"
 EMF_NAMESPACE = "tokenmill-verify"
 EMF_METRIC = "Printed"
+# Variables of this prefix are counted in each line that the container prints, under the other name.
+FILLER, FILLERS = "TOKENMILL_FILLER_", "Fillers"
 ROLE_ACTIONS = (
     "ecr:GetAuthorizationToken", "ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer",
     "ecr:BatchGetImage", "logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents",
@@ -53,7 +55,8 @@ def say():
         directive = {{"Namespace": "{namespace}", "Dimensions": [["Run"]],
                      "Metrics": [{{"Name": "{metric}", "Unit": "Count"}}]}}
         emf = {{"_aws": {{"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [directive]}},
-               "Run": os.environ["TOKENMILL_RUN"], "{metric}": 1}}
+               "Run": os.environ["TOKENMILL_RUN"], "{metric}": 1,
+               "{fillers}": sum(name.startswith("{filler}") for name in os.environ)}}
         sys.stdout.write(json.dumps(emf) + chr(10))
         sys.stdout.flush()
         time.sleep(10)
@@ -327,6 +330,11 @@ def archive(files: dict[str, bytes]) -> bytes:
     return packed.getvalue()
 
 
+def printing_model() -> str:
+    """Return a program that prints a line of embedded metric format every ten seconds."""
+    return _PRINTING_MODEL.format(namespace=EMF_NAMESPACE, metric=EMF_METRIC, filler=FILLER, fillers=FILLERS)
+
+
 def upload_model(aws: Aws, *, program: str = "") -> str:
     """Put a model into a bucket of its own; return the bucket's name.
 
@@ -334,7 +342,7 @@ def upload_model(aws: Aws, *, program: str = "") -> str:
         aws: The run.
         program: What scikit-learn's container runs; one that prints embedded metric format otherwise.
     """
-    source = program or _PRINTING_MODEL.format(namespace=EMF_NAMESPACE, metric=EMF_METRIC)
+    source = program or printing_model()
     bucket = create_bucket(aws, "model")
     content = archive({MODEL_PROGRAM: source.encode()})
     aws.client("s3").put_object(Bucket=bucket, Key=MODEL_KEY, Body=content)

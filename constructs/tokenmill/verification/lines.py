@@ -10,6 +10,7 @@ from tokenmill.core.instances import Price, instance_catalog
 from tokenmill.core.model_units import unit_price
 from tokenmill.verification.bedrock_claims import BEDROCK_CLAIMS
 from tokenmill.verification.bedrock_job_claims import BEDROCK_JOB_CLAIMS
+from tokenmill.verification.bedrock_term_claims import BEDROCK_TERM_CLAIMS
 from tokenmill.verification.claims import CLAIMS
 from tokenmill.verification.deployment_claims import DEPLOYMENT_CLAIMS
 from tokenmill.verification.line import Deployment, Line
@@ -50,13 +51,14 @@ LINES: tuple[Line, ...] = (
     *SERVING_CLAIMS,
     *BEDROCK_CLAIMS,
     *BEDROCK_JOB_CLAIMS,
+    *BEDROCK_TERM_CLAIMS,
 )
 TEARDOWN_MINUTES = 30
 FOOTPRINTS = {
     Deployment.NEURON_ENDPOINT: Footprint(instance="ml.inf2.xlarge", minutes=75, requests_usd=0.10),
     Deployment.LOG_ENDPOINT: Footprint(instance="ml.m5.xlarge", minutes=40, requests_usd=0.05),
     Deployment.FRONT_DOOR: Footprint(instance="", minutes=60, requests_usd=0.03),
-    Deployment.COMPONENT_ENDPOINT: Footprint(instance="ml.m5.xlarge", minutes=90, requests_usd=0.05),
+    Deployment.COMPONENT_ENDPOINT: Footprint(instance="ml.m5.xlarge", minutes=130, requests_usd=0.05),
     # The cheapest priced types with one GPU and with more; L4s compute in FP8.
     Deployment.GPU_ENDPOINT: Footprint(instance="ml.g6.2xlarge", minutes=90, requests_usd=0.10),
     Deployment.GPU_SPLIT_ENDPOINT: Footprint(instance="ml.g6.12xlarge", minutes=75, requests_usd=0.10),
@@ -71,17 +73,17 @@ FOOTPRINTS = {
     Deployment.HOSTED_JOBS: Footprint(instance="ml.m5.xlarge", minutes=75, requests_usd=0.05),
     Deployment.NEURON_TRANSFORM: Footprint(instance="ml.inf2.xlarge", minutes=75, requests_usd=0.05),
     Deployment.GPU_TRANSFORM: Footprint(instance="ml.g6.2xlarge", minutes=60, requests_usd=0.05),
-    Deployment.ZERO_ENDPOINT: Footprint(instance="ml.m5.xlarge", minutes=110, requests_usd=0.05),
+    Deployment.ZERO_ENDPOINT: Footprint(instance="ml.m5.xlarge", minutes=125, requests_usd=0.05),
     Deployment.ROLLOUT_ENDPOINT: Footprint(instance="ml.m5.xlarge", minutes=90, requests_usd=0.05),
     # Two instances, and the second fleet of a blue/green deployment beside them.
     Deployment.VARIANT_ENDPOINT: Footprint(
         instance="ml.m5.xlarge", minutes=110, requests_usd=0.05, instances=4
     ),
-    Deployment.ADAPTER_ENDPOINT: Footprint(instance="ml.g6.2xlarge", minutes=110, requests_usd=0.10),
+    Deployment.ADAPTER_ENDPOINT: Footprint(instance="ml.g6.2xlarge", minutes=150, requests_usd=0.10),
     # A reservation is paid for whether it is used or not.
     Deployment.RESERVED_ENDPOINT: Footprint(instance="", minutes=60, requests_usd=0.05, by_name=True),
     Deployment.TRAINIUM_ENDPOINT: Footprint(
-        instance="ml.trn2.48xlarge", minutes=240, requests_usd=1.00, by_name=True
+        instance="ml.trn2.48xlarge", minutes=300, requests_usd=1.00, by_name=True
     ),
     Deployment.BEDROCK_MODELS: Footprint(instance="", minutes=90, requests_usd=0.50),
     # Assessed texts cost by the 1,000 characters and policy ("Amazon Bedrock pricing").

@@ -37,6 +37,25 @@ def or_nothing(wait: Callable[[], Any]) -> Any:
         return None
 
 
+def execution(aws: Aws, machine: str, *, seconds: float) -> dict[str, str]:
+    """Run a state machine to its end; return its status, and error and cause where it failed.
+
+    Args:
+        aws: The run.
+        machine: Its ARN.
+        seconds: How long it may take, in seconds.
+    """
+    client = aws.client("stepfunctions")
+    arn = client.start_execution(stateMachineArn=machine, input="{}")["executionArn"]
+
+    def look() -> dict[str, Any] | None:
+        found: dict[str, Any] = client.describe_execution(executionArn=arn)
+        return None if found["status"] == "RUNNING" else found
+
+    ended = aws.wait("the execution's end", look, seconds=seconds)
+    return {key: str(ended.get(key, "")) for key in ("status", "error", "cause")}
+
+
 def log_lines(aws: Aws, group: str, *, pattern: str = "") -> list[str]:
     """Return some lines of a log group; one that says why, where there is no such group.
 

@@ -19,11 +19,12 @@ from tokenmill.verification.aws import ProbeTimeoutError
 from tokenmill.verification.bedrock_import_lines import deployment_lines, import_lines
 from tokenmill.verification.bedrock_job_lines import job_lines
 from tokenmill.verification.bedrock_lines import bedrock_lines
-from tokenmill.verification.bedrock_model_lines import model_lines
 from tokenmill.verification.bedrock_prompt_lines import prompt_lines
+from tokenmill.verification.bedrock_router_lines import requested_lines
 from tokenmill.verification.bedrock_setting_lines import logging_lines
+from tokenmill.verification.bedrock_term_lines import owned_lines
 from tokenmill.verification.bedrock_text_lines import guardrail_lines
-from tokenmill.verification.bedrock_unit_lines import committed_lines, unit_lines
+from tokenmill.verification.bedrock_unit_lines import unit_lines
 from tokenmill.verification.build_lines import build_lines
 from tokenmill.verification.catalog_lines import catalog_lines
 from tokenmill.verification.component_lines import component_lines
@@ -136,7 +137,7 @@ PROBES: dict[Deployment, Callable[[Aws, Collection[str]], Iterator[tuple[str, Ou
     Deployment.ADAPTER_ENDPOINT: adapter_lines,
     Deployment.RESERVED_ENDPOINT: reserved_endpoint,
     Deployment.TRAINIUM_ENDPOINT: trainium_lines,
-    Deployment.BEDROCK_MODELS: model_lines,
+    Deployment.BEDROCK_MODELS: requested_lines,
     Deployment.BEDROCK_GUARDRAILS: guardrail_lines,
     Deployment.BEDROCK_PROMPTS: prompt_lines,
     Deployment.BEDROCK_JOBS: job_lines,
@@ -144,7 +145,7 @@ PROBES: dict[Deployment, Callable[[Aws, Collection[str]], Iterator[tuple[str, Ou
     Deployment.BEDROCK_IMPORT: import_lines,
     Deployment.BEDROCK_DEPLOYMENTS: deployment_lines,
     Deployment.BEDROCK_UNITS: unit_lines,
-    Deployment.COMMITTED_UNITS: committed_lines,
+    Deployment.COMMITTED_UNITS: owned_lines,
 }
 
 

@@ -45,12 +45,12 @@ def map_policies(aws: Aws, bucket: str) -> Outcome:
         ),
         codes=("AccessDeniedException",),
     )
-    tries = [_execute(aws, machine)]
+    tries = [looking.execution(aws, machine, seconds=_RUN_SECONDS)]
 
     def again() -> bool:
         # Rights that are new are denied for some seconds.
         if _denied(tries[-1]):
-            tries.append(_execute(aws, machine))
+            tries.append(looking.execution(aws, machine, seconds=_RUN_SECONDS))
         return not _denied(tries[-1])
 
     looking.or_nothing(lambda: aws.wait("the role's rights", again, seconds=DENIED_SECONDS))
@@ -58,18 +58,6 @@ def map_policies(aws: Aws, bucket: str) -> Outcome:
     if seen["status"] == "SUCCEEDED":
         return Outcome(Verdict.HOLDS, seen)
     return Outcome(Verdict.FAILS if _denied(seen) else Verdict.UNCLEAR, seen)
-
-
-def _execute(aws: Aws, machine: str) -> dict[str, str]:
-    client = aws.client("stepfunctions")
-    execution = client.start_execution(stateMachineArn=machine, input="{}")["executionArn"]
-
-    def look() -> dict[str, Any] | None:
-        found: dict[str, Any] = client.describe_execution(executionArn=execution)
-        return None if found["status"] == "RUNNING" else found
-
-    ended = aws.wait("the execution's end", look, seconds=_RUN_SECONDS)
-    return {key: str(ended.get(key, "")) for key in ("status", "error", "cause")}
 
 
 def _denied(seen: dict[str, str]) -> bool:

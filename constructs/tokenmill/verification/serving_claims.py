@@ -172,11 +172,31 @@ SERVING_CLAIMS: tuple[Line, ...] = (
         deployment=Deployment.ADAPTER_ENDPOINT,
     ),
     Line(
+        id="lora-slot-memory",
+        claim="On the Large Model Inference image, room for adapters takes the GPU memory that "
+        "EngineOptions.lora is taken for: every projection and the output, at the largest rank, for each.",
+        why="It is read from vLLM's source of one version; no page says what room for adapters takes.",
+        relies="LlmEndpoint refuses room that does not fit beside the weights.",
+        probe="Serves Qwen/Qwen3-0.6B with room for 2 adapters of rank 16 and for 8 of 64, and compares what "
+        "the log says that loading took.",
+        deployment=Deployment.ADAPTER_ENDPOINT,
+    ),
+    Line(
         id="trn2-thin-image",
         claim="The image that ServingImage builds serves on ml.trn2.48xlarge, on the only Neuron host image.",
         why="That host image documents Neuron driver 2.19; the base image is of SDK 2.32.",
         relies="ServingImage, which is experimental.",
         probe="Builds it with the construct's files and commands and serves Qwen/Qwen3-0.6B.",
+        deployment=Deployment.TRAINIUM_ENDPOINT,
+    ),
+    Line(
+        id="trn2-eagle3",
+        claim="The image that ServingImage builds speculates with EAGLE3 for a Qwen3 model, as "
+        "SM_VLLM_SPECULATIVE_CONFIG says.",
+        why="The Neuron documentation describes the method and has tutorials of Llama 3.1 and GPT-OSS only.",
+        relies="EngineOptions.speculative takes eagle3 on that image.",
+        probe="Serves Qwen/Qwen3-1.7B with a public draft, asks it one question and looks in the log for "
+        "what vLLM counts of drafts.",
         deployment=Deployment.TRAINIUM_ENDPOINT,
     ),
     Line(

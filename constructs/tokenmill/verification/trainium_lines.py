@@ -8,6 +8,8 @@ import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tokenmill.core._option_rendering import option_environment
+from tokenmill.core.engine_options import EngineOptions, SpeculativeDraft
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.images import image
 from tokenmill.core.instances import instance_type
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 DEPLOYMENT = Deployment.TRAINIUM_ENDPOINT
 KEY = "0" * 64
+# The smallest Qwen3 that has a public draft.
+TARGET, DRAFT = "Qwen/Qwen3-1.7B", "AngelSlim/Qwen3-1.7B_eagle3"
 _BUILD_MINUTES, _JOB_SECONDS, _START_SECONDS = 50, 3600, 3600
 _BUILD_ACTIONS = (
     "logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents", "s3:GetObject", "s3:PutObject",
@@ -83,6 +87,13 @@ def trainium_lines(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Out
     if "trn2-thin-image" in wanted:
         component, status = _serve(aws, place, endpoint, "plain", place.address("weights"))
         yield "trn2-thin-image", served.image_driver(aws, endpoint, component, status)
+        served.delete(aws, component)
+    if "trn2-eagle3" in wanted:
+        option = _speculation()
+        component, status = _serve(
+            aws, place, endpoint, "eagle3", place.address("weights"), **option.environment
+        )
+        yield "trn2-eagle3", served.accepts(aws, endpoint, component, status, option)
         served.delete(aws, component)
     if compiled:
         yield "trn2-artifact-reuse", _reuse(aws, place, endpoint, compiled)
@@ -177,6 +188,19 @@ def _environment() -> dict[str, str]:
     )
     own = {"SM_VLLM_MODEL": "/opt/ml/model", "SM_VLLM_SERVED_MODEL_NAME": endpoints.MODEL}
     return {**plain, **own, "HF_HUB_OFFLINE": "1"}
+
+
+def _speculation() -> served.Option:
+    """Return the option as LlmEndpoint renders it, of a model and a draft that come from the Hub."""
+    options = EngineOptions(speculative=SpeculativeDraft(method="eagle3", model=DRAFT, tokens=3))
+    environment = option_environment(options, image("tokenmill-vllm-neuronx"))
+    # vLLM prints these metrics of requests that it has speculated for (vllm-project/vllm: v1/spec_decode).
+    return served.Option(
+        environment={**environment, "SM_VLLM_MODEL": TARGET, "HF_HUB_OFFLINE": "0"},
+        shown=("SpecDecoding metrics",),
+        otherwise="speculative_config=None",
+        word="specul|eagle|draft",
+    )
 
 
 def _compile(aws: Aws, place: Place) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from tokenmill.verification import component_stack, endpoints, looking
+from tokenmill.verification import component_stack, endpoint_update_lines, endpoints, looking
 from tokenmill.verification.probe import Outcome, Verdict, holds
 from tokenmill.verification.teardown import scalable_dimension
 
@@ -51,6 +51,9 @@ def zero_lines(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Outcome
             if outcome.verdict is not Verdict.HOLDS:
                 _set_copies(aws, name, 0)
             yield "no-capacity-metric", _without_capacity(aws, place.endpoint, name)
+    if "update-without-copies" in wanted:
+        _set_copies(aws, name, 0)
+        yield "update-without-copies", endpoint_update_lines.without_copies(aws, place, name)
 
 
 def _create_component(aws: Aws, place: component_stack.Place) -> str:
