@@ -90,7 +90,8 @@ class Offer:
             return f"{what}, at a price that is not known here; look it up and give --price {base}=USD"
         return (
             f"{what}: {self.hourly_usd:.2f} USD an hour, {self.total_usd:,.2f} USD in all, used or not "
-            f"({self.source}); it cannot be cancelled before its term ends"
+            f"({self.source}); it cannot be cancelled before its term ends, and then "
+            "costs on, or for another term, until it is deleted"
         )
 
     def document(self) -> dict[str, object]:
