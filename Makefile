@@ -6,9 +6,13 @@ SHELL := /bin/sh
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STACK ?= chat
+# Processes that share the tests; 0 runs them in one, as a debugger wants it.
+WORKERS ?= 2
 # jsii calls Node 20 out of support; it works, and `tokenmill doctor` recommends 22 or 24
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start hundreds of processes, each of which would compile what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup tools up down test nightly test-nightly check format lint bench docs snapshot lock clean
 
@@ -49,10 +53,10 @@ down: setup ## stop the local cloud
 	@$(BIN)/tokenmill down
 
 test: setup ## run every test, with style, types and coverage
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term:skip-covered $(ARGS)
 
 nightly: setup ## run every test, and those that take an hour or a gigabyte
-	TOKENMILL_NIGHTLY=1 $(BIN)/python -m pytest $(ARGS)
+	TOKENMILL_NIGHTLY=1 $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 test-nightly: nightly ## the same as nightly
 

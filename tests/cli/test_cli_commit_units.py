@@ -200,8 +200,8 @@ def test_price_and_term_are_shown_before_anything_is_bought(
     assert error_of(result) == "not agreed, nothing was bought"
     assert (
         f"2 model units of {MODEL} for 6 months: 15.00 USD an hour, 65,700.00 USD in all, used or not (the "
-        "price that you gave); it cannot be cancelled before its term ends, and then costs on, or for another "
-        "term, until it is deleted"
+        "price that you gave); it cannot be cancelled before its term ends, and then costs on, or for "
+        "another term, until it is deleted"
     ) in result.stdout
     assert cloud.owned == [(2, "NONE")]
     assert run("--price", f"{MODEL}=7.5", input="y\n").exit_code == 0
