@@ -18,6 +18,7 @@ import botocore.httpsession
 import pytest
 
 from support_bedrock import REGION, SCOPE
+from support_lambda_invocations import Killed
 from tokenmill.local.bedrock import BedrockControl
 from tokenmill.local.bedrock.http import BedrockServer
 from tokenmill_runtime import aws, units_market
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from support_bedrock import Clock
+    from support_lambda_invocations import Function
 
 
 class Example(Protocol):
@@ -44,6 +46,66 @@ class Bedrock:
     server: BedrockServer
     running: Example | None = None
     totals: Counter[str] = Counter()
+
+
+class Interrupting:
+    """What happens to an example's function at its requests: it dies, or runs twice at once."""
+
+    function: Function
+
+    def leave_alone(self) -> None:
+        """Begin, or end, with nothing that happens: `kills` are requests to come, and before or after."""
+        self.kills: list[tuple[int, bool]] = []
+        self.meanwhile: list[int] = []
+        self.dying = False
+
+    def before_request(self) -> None:
+        Bedrock.totals["requests"] += 1
+        if not self.function.frames:
+            return
+        if self.function.frames[-1].dead:
+            raise Killed
+        if self.meanwhile:
+            self.meanwhile[0] -= 1
+            if self.meanwhile[0] < 0:
+                self.meanwhile.pop(0)
+                self.function.again_meanwhile()
+        self.dying = False
+        if self.kills:
+            count, after = self.kills.pop(0)
+            if count > 0:
+                self.kills.insert(0, (count - 1, after))
+            elif after:
+                self.dying = True
+            else:
+                self.die("killed before the service acted")
+
+    def after_request(self) -> None:
+        if self.dying:
+            self.dying = False
+            self.die("killed after the service acted")
+
+    def die(self, how: str) -> None:
+        self.function.injected[how] += 1
+        self.function.frames[-1].dead = True
+        raise Killed
+
+
+class Counted:
+    """A service in the process, at whose calls the function may die."""
+
+    def __init__(self, service: Any) -> None:
+        self.service = service
+
+    def __getattr__(self, name: str) -> Any:
+        def call(**asked: Any) -> Any:
+            assert Bedrock.running is not None
+            Bedrock.running.before_request()
+            answer = getattr(self.service, name)(**asked)
+            Bedrock.running.after_request()
+            return answer
+
+        return call
 
 
 @contextlib.contextmanager

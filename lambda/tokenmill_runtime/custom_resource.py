@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
 if TYPE_CHECKING:
@@ -29,12 +30,15 @@ MOST_ANSWER_BYTES: Final = 4096
 MOST_REASON_CHARACTERS: Final = 1000
 RESPOND_ATTEMPTS: Final = 5
 RESPOND_SECONDS: Final = 10
-# CloudFormation waits for 3,600 s at most ("ServiceTimeout", AWS::CloudFormation::CustomResource); what is
-# left belongs to the answer and to whatever has to be undone.
+# "ServiceTimeout" (AWS::CloudFormation::CustomResource): CloudFormation waits no longer.
+SERVICE_SECONDS: Final = 3600
+# What is left belongs to the answer and to whatever has to be undone.
 MOST_WAIT_SECONDS: Final = 3000
 # What an answer takes at worst when the function is about to be stopped.
 LAST_WORDS_SECONDS: Final = 15
 
+# "Authenticating Requests: Using Query Parameters (AWS Signature Version 4)" (Amazon S3 API reference).
+_SIGNED_AT: Final = re.compile(r"[?&]X-Amz-Date=(\d{8}T\d{6}Z)(?:&|$)")
 _SECRETS: Final = re.compile(
     r"(hf_[A-Za-z0-9]{8,}|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|(?<=[Bb]earer )\S+"
     r"|(?<=X-Amz-Signature=)[^&\s]+|(?<=X-Amz-Security-Token=)[^&\s]+|(?<=Signature=)[^&\s]+)"
@@ -124,6 +128,12 @@ class Request(Identity):
         digest = hashlib.sha256(f"{self.stack_id}/{self.logical_id}".encode()).hexdigest()
         return f"{self.logical_id[:80]}-{digest[:16]}"
 
+    @property
+    def sent(self) -> float | None:
+        """Epoch seconds when CloudFormation signed the address of the answer; None where it does not say."""
+        signed = _SIGNED_AT.search(self.response_url)
+        return None if signed is None else datetime.strptime(signed[1], "%Y%m%dT%H%M%S%z").timestamp()
+
     def token(self, purpose: str = "") -> str:
         """An idempotency token: the same for every delivery of this request and this purpose.
 
@@ -209,7 +219,8 @@ def respond(
         "NoEcho": no_echo,
         "Data": dict(data or {}),
     }
-    body = json.dumps(document).encode()
+    # Escapes would make six bytes of a letter, and a long reason in another script too long to be told.
+    body = json.dumps(document, ensure_ascii=False).encode()
     if len(body) > MOST_ANSWER_BYTES:
         raise ValueError(
             f"the answer of {to.logical_id} has {len(body)} bytes; CloudFormation takes {MOST_ANSWER_BYTES}, "

@@ -36,7 +36,6 @@ from tokenmill_runtime.units_plan import (
     own_tags,
     owner_of,
     prefixes_of,
-    replacement_of,
     slot_of,
     user_tags,
 )
@@ -109,9 +108,10 @@ class ProvisionedThroughputResource:
             return None
         if main is not None and not self._settle(request, wanted, id, main):
             return None
+        serving = self._tell_callers(wanted, id, held, main)
         if not self._release.unknown(request, id):
             return None
-        return self._finish(wanted, id, held, main)
+        return self._finish(wanted, id, main, serving=serving)
 
     def _after_update(self, request: Request, wanted: Wanted) -> str:
         """The id after an update: the same in place, that of units which a rollback finds, or a new one.
@@ -135,7 +135,7 @@ class ProvisionedThroughputResource:
             return there.resource
         if not wanted.scheduled:
             self._purchase.check_replacement(request, wanted)
-            if replacement_of(request, wanted) == BREAK:
+            if self._purchase.replacement(request, wanted) == BREAK:
                 return str(known)
         has_others = any(units.resource == str(known) for units in of_generation(live, owner, before))
         if known.generation == wanted.generation and not has_others:
@@ -193,8 +193,8 @@ class ProvisionedThroughputResource:
             )
         return "other"
 
-    def _finish(self, wanted: Wanted, id: UnitsId, held: list[Units], main: Units | None) -> Answer:
-        """Tell callers and the ledger, and answer."""
+    def _tell_callers(self, wanted: Wanted, id: UnitsId, held: list[Units], main: Units | None) -> bool:
+        """Send callers to what serves, before anything else goes; whether anything does."""
         serving = [
             units
             for units in of_generation(held, id.owner, wanted.generation)
@@ -203,6 +203,10 @@ class ProvisionedThroughputResource:
         if main is not None and main.arn not in [units.arn for units in serving]:
             serving.insert(0, main)
         self._handles.write(wanted, str(id), serving)
+        return bool(serving)
+
+    def _finish(self, wanted: Wanted, id: UnitsId, main: Units | None, *, serving: bool) -> Answer:
+        """Tell the ledger, and answer."""
         if main is not None:
             self._ledger.released(main)
             self._ledger.declare(wanted, str(id), main)

@@ -6,6 +6,7 @@ An SSM parameter whose text is ``{"models": [{"id": ARN, "units": n}], "fallback
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ class Handles:
             if others:
                 self._put(name, document(others[0].resource, others, str(properties.get("Fallback", ""))))
             else:
-                self.client().delete_parameter(Name=name)
+                self._delete(name)
             return
         left = [model for model in found.get("models", ()) if model["id"] not in gone]
         if left != found.get("models"):
@@ -69,6 +70,12 @@ class Handles:
             return None
         found = json.loads(text)
         return found if isinstance(found, dict) else {}
+
+    def _delete(self, name: str) -> None:
+        client = self.client()
+        # An earlier attempt may have done it, and its answer be lost.
+        with contextlib.suppress(client.exceptions.ParameterNotFound):
+            client.delete_parameter(Name=name)
 
     def _put(self, name: str, content: Mapping[str, Any]) -> None:
         text = json.dumps(content, separators=(",", ":"), sort_keys=True)

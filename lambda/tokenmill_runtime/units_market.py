@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from tokenmill_runtime import aws
 from tokenmill_runtime.custom_resource import Refused
-from tokenmill_runtime.units_plan import COMMITMENTS, Units, key_of, slot_name
+from tokenmill_runtime.units_plan import COMMITMENTS, Units, key_of, quota_name, slot_name
 from tokenmill_runtime.waited_resource import error_code, error_message, is_denied, is_passing
 
 if TYPE_CHECKING:
@@ -270,9 +270,8 @@ def quota_words(model: str, units: int, commitment: str) -> str:
 
     Names: Service Quotas of Amazon Bedrock ("Quotas for Amazon Bedrock", Amazon Bedrock User Guide).
     """
-    kind = "custom" if ":custom-model/" in model else "base"
     if commitment == "NONE":
-        quota = f"Model units no-commitment Provisioned Throughputs across {kind} models"
+        quota = quota_name(custom=":custom-model/" in model)
         also = f'"Model units per provisioned model for" {model.rpartition("/")[2]}'
         return (
             f"the account may not own {units} more units of {model} without commitment: every account begins "

@@ -319,12 +319,13 @@ def own_tags(id: UnitsId, stack_id: str, wanted: Wanted) -> dict[str, str]:
     }
 
 
-def replacement_of(request: Request, wanted: Wanted) -> str:
+def replacement_of(request: Request, wanted: Wanted, *, forward: bool) -> str:
     """How units may be replaced: as asked, or as the deployment was asked that is being rolled back.
 
-    A rollback's properties are those of before, and may say REFUSE where what is rolled back did not.
+    A rollback's properties are those of before, and may say REFUSE where what is rolled back did not. An
+    update that is known to go forward means what it says.
     """
-    if wanted.replacement != "REFUSE":
+    if wanted.replacement != "REFUSE" or forward:
         return wanted.replacement
     return str(request.old_properties.get("Replacement", "REFUSE"))
 
@@ -347,3 +348,9 @@ def main_of(held: Iterable[Units], key: str) -> Units | None:
 def user_tags(properties: Mapping[str, Any]) -> set[str]:
     """The keys of the user's tags in properties."""
     return {str(item.get("Key", "")) for item in properties.get("Tags") or () if isinstance(item, dict)}
+
+
+def quota_name(*, custom: bool) -> str:
+    """The quota that units without commitment count against ("Amazon Bedrock service quotas", AWS General
+    Reference)."""
+    return f"Model units no-commitment Provisioned Throughputs across {'custom' if custom else 'base'} models"

@@ -37,7 +37,7 @@ class Purchase:
 
     def check_replacement(self, request: Request, wanted: Wanted) -> None:
         """Raise Refused where units may not be replaced, or could not be; nothing has been changed then."""
-        before, how = request.old_properties, replacement_of(request, wanted)
+        before, how = request.old_properties, self.replacement(request, wanted)
         if str(before.get("Scheduled", "")).lower() == "true":
             return
         if how == "REFUSE":
@@ -52,11 +52,17 @@ class Purchase:
             self.release.check_break(request, wanted)
         check_quota(self.market, wanted, instead_of=self._broken(request, how))
 
+    def replacement(self, request: Request, wanted: Wanted) -> str:
+        """How the request may replace units."""
+        unsure = wanted.replacement == "REFUSE" != request.old_properties.get("Replacement", "REFUSE")
+        forward = unsure and self.stack.goes_forward(request)
+        return replacement_of(request, wanted, forward=forward)
+
     def advance(self, request: Request, wanted: Wanted, id: UnitsId) -> None:
         """One step towards units that are not there. Raises Refused after what it bought is gone again."""
         self._check_time(request, wanted)
-        how = replacement_of(request, wanted)
-        if request.kind == "Update" and how == BREAK and not self.release.broken(request, wanted, id):
+        breaks = request.kind == "Update" and self.replacement(request, wanted) == BREAK
+        if breaks and not self.release.broken(request, wanted, id):
             return
         if self._adopt(wanted, id):
             return

@@ -1,6 +1,6 @@
 """Which quota a purchase of units needs, read before anything is changed.
 
-Names: "Amazon Bedrock service quotas" (AWS General Reference). Reading is best effort: a quota that is not
+Reading is best effort: a quota that is not
 found, or may not be read, stops nothing, since the service itself refuses what goes over it.
 """
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from tokenmill_runtime import aws
 from tokenmill_runtime.custom_resource import Refused, redact
 from tokenmill_runtime.units_market import quota_words
+from tokenmill_runtime.units_plan import quota_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,7 @@ def check_quota(market: Market, wanted: Wanted, *, instead_of: int) -> None:
     from botocore.exceptions import BotoCoreError, ClientError
 
     custom = ":custom-model/" in wanted.model
-    name = f"Model units no-commitment Provisioned Throughputs across {'custom' if custom else 'base'} models"
+    name = quota_name(custom=custom)
     try:
         allowed = next((value for quota, value in _quotas() if quota == name), None)
         if allowed is None:

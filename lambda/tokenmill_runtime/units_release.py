@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from tokenmill_runtime.custom_resource import Answer, Refused
 from tokenmill_runtime.units_plan import (
     RETAINED_TAG,
+    UNITS_TAG,
     Units,
     UnitsId,
     generation_of,
@@ -47,10 +48,11 @@ class Release:
     def advance(self, request: Request) -> Answer | None:
         """One step of a deletion; None where units are still busy, or may still turn up."""
         physical_id = request.physical_id or request.own_id
-        if self.stack.is_late(request):
-            return Answer(physical_id=physical_id)
         owner, id = owner_of(request), UnitsId.parse(physical_id)
         known = id is not None and id.owner == owner
+        # An id that CloudFormation made up is about units that the resource may have been given since.
+        if self.stack.is_late(request) or (not known and self.stack.was_replaced(request)):
+            return Answer(physical_id=physical_id)
         generations = {generation_of(request.properties)}
         if id is not None and known:
             generations.add(id.generation)
@@ -72,6 +74,7 @@ class Release:
             and units.owned_by(owner)
             and units.status == "InService"
             and not units.retained
+            and self._serves(request, units)
         ]
         self.handles.without(request.properties, physical_id, {units.arn for units in mine}, others)
         if not self._all(request, mine) or (not mine and not self._unseen(request, held, owner, generations)):
@@ -181,6 +184,11 @@ class Release:
             return False
         self.retain(request, units, f"Bedrock does not delete it: {given.words}")
         return True
+
+    def _serves(self, request: Request, units: Units) -> bool:
+        """Whether callers may go on with units that a look shows, which may be gone or given up since."""
+        declared = self.stack.still_declares(request.stack_id, request.logical_id, units.resource)
+        return declared and self.market.tag(units, {UNITS_TAG: units.tags.get(UNITS_TAG, "")})
 
     def _still_retained(self, units: Units) -> None:
         """Make true what a look shows, which may be behind: units may have been adopted since."""

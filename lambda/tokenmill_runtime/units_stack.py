@@ -49,6 +49,10 @@ class Stack:
             return True
         return self._status(request.stack_id) in _BUYING
 
+    def goes_forward(self, request: Request) -> bool:
+        """Whether the stack is known to be on its way to what the request asks for, and not back to it."""
+        return self.asked and self._status(request.stack_id) == "UPDATE_IN_PROGRESS"
+
     def is_late(self, request: Request) -> bool:
         """Whether a deletion came late: the stack has these units and is not giving them up."""
         if not self.asked or self._status(request.stack_id).endswith("IN_PROGRESS"):

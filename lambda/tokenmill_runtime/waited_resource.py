@@ -8,7 +8,9 @@ and one state machine for all resources of a stack.
 `handle` does nothing itself with a request of CloudFormation but start the waiter's execution under the
 request's id: "StartExecution" (AWS Step Functions API reference) takes a name once in 90 days, so that a
 request that is delivered again, however late, changes nothing. The execution calls the function until it
-answers ``Again: false``; the function answers CloudFormation.
+answers ``Again: false``, and then calls it once more with the ``Answer`` that came along, which the function
+puts where CloudFormation waits. What is told is decided once: a call whose end nobody heard of is repeated,
+and a step that is taken again after CloudFormation believed its answer could make what nobody waits for.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tokenmill_runtime import aws
 from tokenmill_runtime.custom_resource import (
+    SERVICE_SECONDS,
     Answer,
     Refused,
     Request,
@@ -48,6 +51,7 @@ _WAITING: Final = "Waiting"
 _SINCE: Final = "Since"
 _REPLACES: Final = "Replaces"
 _AGAIN: Final = "Again"
+_ANSWER: Final = "Answer"
 
 _PASSING: Final = frozenset(
     {
@@ -168,15 +172,19 @@ def is_complete(
 
 def handle(
     resources: Mapping[str, WaitedResource], event: Mapping[str, Any], context: Any
-) -> dict[str, bool] | None:
+) -> dict[str, Any] | None:
     """Serve CloudFormation and the waiter as the function's handler.
 
     A request of CloudFormation starts the waiter with ``{"Function": ARN, "Waiting": request}``; the waiter
-    sends ``{"Waiting": request, "Since": time}`` and gets ``{"Again": true}`` until CloudFormation is
-    answered.
+    sends ``{"Waiting": request, "Since": time}`` and gets ``{"Again": true}`` until there is an answer:
+    ``{"Again": false, "Answer": answer}``. It sends that back as ``{"Waiting": request, "Answer": answer}``.
     """
+    if _ANSWER in event:
+        respond(read(event[_WAITING]), **event[_ANSWER])
+        return {_AGAIN: False}
     if _WAITING in event:
-        return {_AGAIN: _turn(resources, event[_WAITING], str(event[_SINCE]))}
+        answer = _turn(resources, event[_WAITING], str(event[_SINCE]))
+        return {_AGAIN: True} if answer is None else {_AGAIN: False, _ANSWER: answer}
     request = read(event)
     try:
         _start(request, event, context)
@@ -184,7 +192,12 @@ def handle(
         if is_passing(error):
             # Lambda calls again ("Asynchronous invocation", AWS Lambda Developer Guide).
             raise
-        _fail(request, _refusal(request, error))
+        respond(
+            request,
+            status="FAILED",
+            physical_id=_known_id(request),
+            reason=str(_refusal(request, error)),
+        )
     return None
 
 
@@ -215,23 +228,47 @@ def _start(request: Request, event: Mapping[str, Any], context: Any) -> None:
         print(f"request {request.request_id} was delivered again; it is waited for once", flush=True)
 
 
-def _turn(resources: Mapping[str, WaitedResource], event: Mapping[str, Any], since: str) -> bool:
-    """Take a step for the waiter and answer CloudFormation at the end; whether to call again."""
-    started = datetime.fromisoformat(since).timestamp()
+def _turn(
+    resources: Mapping[str, WaitedResource], event: Mapping[str, Any], since: str
+) -> dict[str, Any] | None:
+    """Take a step for the waiter; what CloudFormation is to be answered, or None to call again."""
     known = {_REPLACES: event.get("PhysicalResourceId")} if event["RequestType"] == "Update" else {}
-    request = read({**event, **known, _SINCE: started})
+    request = read({**event, **known, _SINCE: datetime.fromisoformat(since).timestamp()})
     try:
+        request = _in_time(request)
         begun = _begun(resources, request)
         answer = None if begun is None else _step(resources, begun)
     except Refused as refused:
-        _fail(request, refused)
-        return False
+        return {"status": "FAILED", "physical_id": _known_id(request), "reason": str(refused)}
     if answer is None:
-        return True
-    respond(
-        request, status="SUCCESS", physical_id=answer.physical_id, data=answer.data, no_echo=answer.no_echo
-    )
-    return False
+        return None
+    return {
+        "status": "SUCCESS",
+        "physical_id": answer.physical_id,
+        "data": dict(answer.data),
+        "no_echo": answer.no_echo,
+    }
+
+
+def _in_time(request: Request) -> Request:
+    """The request with the time that CloudFormation still waits for it.
+
+    A function that was throttled gets an event hours later, when the stack has gone on and another request
+    may be about the same. A deletion has its whole time all the same: what it is about is to go.
+
+    Raises Refused for one that CloudFormation gave up.
+    """
+    budget, sent = request.budget, request.sent
+    if request.kind == "Delete" or sent is None or budget.since is None:
+        return request
+    budget = replace(budget, since=min(budget.since, sent))
+    if budget.spent >= SERVICE_SECONDS:
+        raise Refused(
+            f"{request.kind} of {request.logical_id} was sent {budget.spent / 60:.0f} minutes ago, and "
+            "CloudFormation waits for it no longer; nothing more is done for it",
+            code="stale",
+        )
+    return replace(request, budget=budget)
 
 
 def _begun(resources: Mapping[str, WaitedResource], request: Request) -> Request | None:
@@ -302,7 +339,6 @@ def _refusal(request: Request, error: Exception | None) -> Refused:
     return Refused(redact(f"{type(error).__name__}: {text}"))
 
 
-def _fail(request: Request, error: Refused) -> None:
-    """Answer FAILED under the id that CloudFormation knows, so that what follows speaks of that one."""
-    physical_id = request.physical_id or request.own_id
-    respond(request, status="FAILED", physical_id=physical_id, reason=str(error))
+def _known_id(request: Request) -> str:
+    """The id of a failure: the one that CloudFormation knows, so that what follows speaks of it."""
+    return request.physical_id or request.own_id

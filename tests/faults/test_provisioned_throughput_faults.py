@@ -21,7 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from support_bedrock import SCOPE, Clock
 from support_custom_stack import Decisions, Stack
 from support_lambda_invocations import Function, Killed
-from support_proof_server import Bedrock, forget_clients, serving
+from support_proof_server import Bedrock, Interrupting, forget_clients, serving
+from support_units_account import OWNER, RETAINED, check_account
 from tokenmill.local.bedrock import BedrockControl, Behaviour, Fault, UnitQuotas
 from tokenmill_runtime import provisioned_throughput
 
@@ -33,8 +34,6 @@ EXAMPLES = 10_000 if NIGHTLY else 500
 TYPE = "Custom::TokenmillProvisionedThroughput"
 MODELS = ("amazon.nova-lite-v1:0:24k", "amazon.nova-micro-v1:0:24k")
 REPLACEMENTS = ("MAKE_BEFORE_BREAK", "BREAK_BEFORE_MAKE", "REFUSE")
-RETAINED = "tokenmill:retained"
-OWNER = "tokenmill:resource"
 OPERATIONS = (
     None,
     "CreateProvisionedModelThroughput",
@@ -76,7 +75,7 @@ def served() -> Iterator[None]:
         yield
 
 
-class Cloud(RuleBasedStateMachine):
+class Cloud(Interrupting, RuleBasedStateMachine):
     """A stack with one or two resources, and everything that happens to it."""
 
     @initialize(behaviour=BEHAVIOURS)
@@ -92,10 +91,8 @@ class Cloud(RuleBasedStateMachine):
         self.stack = Stack("chat", self.function, TYPE)
         self.stack.clear_the_way = self.calm
         self.steps: Iterator[None] | None = None
-        self.kills: list[tuple[int, bool]] = []
-        self.meanwhile: list[int] = []
+        self.leave_alone()
         self.may_retain = False
-        self.dying = False
         Bedrock.running = self
 
     def teardown(self) -> None:
@@ -257,27 +254,7 @@ class Cloud(RuleBasedStateMachine):
     def check(self) -> None:
         """Units owned = units declared + units retained, resource by resource."""
         owned = self.control.provisioned.owned(SCOPE)
-        retained = [model for model in owned if RETAINED in model.tags]
-        declared = {
-            resource.physical_id: (resource.properties["ModelId"], int(resource.properties["ModelUnits"]))
-            for resource in self.stack.resources.values()
-        }
-        serving: dict[str, list[Any]] = {id: [] for id in declared}
-        for model in owned:
-            if model not in retained:
-                serving.setdefault(model.tags.get(OWNER, f"nobody ({model.name})"), []).append(model)
-        seen = {
-            id: [
-                (model.model.rpartition("/")[2], model.units, model.status(self.clock())) for model in models
-            ]
-            for id, models in serving.items()
-        }
-        for id, models in seen.items():
-            assert id in declared, f"undeclared: {id} has {models}; declared are {declared}"
-            assert {model for model, _, _ in models} == {declared[id][0]}, f"{id}: {models} != {declared[id]}"
-            assert sum(units for _, units, _ in models) == declared[id][1], f"{id}: {models}"
-            assert all(status != "Failed" for _, _, status in models), f"{id}: {models}"
-        assert self.may_retain or not retained, f"retained for no reason: {[m.name for m in retained]}"
+        check_account(owned, self.stack.resources, now=self.clock(), may_retain=self.may_retain)
         Bedrock.totals["checks of a settled account"] += 1
 
     # Time, requests, and their ends.
@@ -300,7 +277,7 @@ class Cloud(RuleBasedStateMachine):
 
     def calm(self) -> None:
         """Nothing goes wrong any more."""
-        self.kills, self.meanwhile = [], []
+        self.leave_alone()
         self.control.faults.clear()
         self.clear_the_way()
 
@@ -322,36 +299,6 @@ class Cloud(RuleBasedStateMachine):
                 self.steps = self.arrive()
             self.step()
         raise AssertionError("the operation does not end")
-
-    def before_request(self) -> None:
-        frame = self.function.frames[-1]
-        Bedrock.totals["requests"] += 1
-        if frame.dead:
-            raise Killed
-        if self.meanwhile:
-            self.meanwhile[0] -= 1
-            if self.meanwhile[0] < 0:
-                self.meanwhile.pop(0)
-                self.function.again_meanwhile()
-        self.dying = False
-        if self.kills:
-            count, after = self.kills.pop(0)
-            if count > 0:
-                self.kills.insert(0, (count - 1, after))
-            elif after:
-                self.dying = True
-            else:
-                self.die("killed before the service acted")
-
-    def after_request(self) -> None:
-        if self.dying:
-            self.dying = False
-            self.die("killed after the service acted")
-
-    def die(self, how: str) -> None:
-        self.function.injected[how] += 1
-        self.function.frames[-1].dead = True
-        raise Killed
 
 
 NORMAL = settings(

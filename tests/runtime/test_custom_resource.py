@@ -217,6 +217,16 @@ def test_fails_before_the_function_s_time_is_over(storage: Storage) -> None:
     assert (found["Status"], found["Reason"]) == ("FAILED", "Create took longer than the function's 15 s")
 
 
+def test_a_long_reason_is_told_in_any_script(storage: Storage) -> None:
+    """A service may quote what people wrote; an answer that is too long would be none for an hour."""
+
+    def resource(request: custom_resource.Request) -> Answer:
+        raise Refused("容量不足" * 500)
+
+    found = answer(storage, resource)
+    assert found["Status"] == "FAILED" and found["Reason"] == "容量不足" * 250
+
+
 def test_fails_where_the_answer_is_too_long(storage: Storage) -> None:
     """CloudFormation takes 4,096 bytes, and the stack says so instead of hanging."""
     found = answer(storage, lambda request: Answer(physical_id="p", data={"Manifest": "x" * 4096}))

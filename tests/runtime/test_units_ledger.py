@@ -154,6 +154,18 @@ def test_a_late_deletion_is_stopped_by_the_stack(cloud: Cloud, monkeypatch: pyte
     assert cloud.fake.units == 0
 
 
+@pytest.mark.parametrize("status", ["UPDATE_COMPLETE", "UPDATE_IN_PROGRESS"])
+def test_a_late_deletion_under_an_id_made_up_leaves_what_the_stack_has_now(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    """It is about a create that never got an answer, and another one has made the resource since."""
+    monkeypatch.setenv("TOKENMILL_ASK_STACK", "1")
+    first = create(cloud.fake)
+    cloud.stacks.status, cloud.stacks.resources["Units"] = status, ("CREATE_COMPLETE", first)
+    finish(cloud.fake, request("Delete", properties(), physical_id="chat-Units-1A2B3C4D5E6F"))
+    assert cloud.fake.units == 2
+
+
 def test_protected_units_that_were_replaced_go_with_the_cleanup(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,3 +217,85 @@ def test_the_quota_is_read_before_anything_is_changed(cloud: Cloud, monkeypatch:
     how = {"Replacement": "BREAK_BEFORE_MAKE"}
     finish(cloud.fake, request("Update", {**new, **how}, physical_id=first, old={**old, **how}))
     assert cloud.fake.units == 3
+
+
+def test_an_update_that_newly_says_refuse_is_refused_and_its_rollback_is_not(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stack tells an update on its way from a rollback, whose properties are those of before."""
+    monkeypatch.setenv("TOKENMILL_ASK_STACK", "1")
+    make = properties(Replacement="MAKE_BEFORE_BREAK")
+    refuse = properties(Replacement="REFUSE", ModelUnits="3")
+    first = create(cloud.fake, Replacement="MAKE_BEFORE_BREAK")
+    with pytest.raises(Refused, match="Replacement is REFUSE"):
+        finish(cloud.fake, request("Update", refuse, physical_id=first, old=make))
+    assert cloud.fake.units == 2
+    cloud.stacks.status = "UPDATE_ROLLBACK_IN_PROGRESS"
+    second, _ = finish(cloud.fake, request("Update", refuse, physical_id=first, old=make))
+    assert second != first and cloud.fake.units == 5
+
+
+def test_callers_leave_what_a_rollback_gives_up_before_it_goes(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The failed update had come to its end, and CloudFormation never heard of it."""
+    old, new = properties(**WITH_HANDLE), properties(**WITH_HANDLE, ModelUnits="3")
+    first = create(cloud.fake, **WITH_HANDLE)
+    finish(cloud.fake, request("Update", new, physical_id=first, old=old))
+    give_up, named = units_market.Market.give_up, []
+
+    def watched(market: units_market.Market, name_or_arn: str) -> Any:
+        named.extend(model["id"] for model in cloud.handle["models"] if model["id"] == name_or_arn)
+        return give_up(market, name_or_arn)
+
+    monkeypatch.setattr(units_market.Market, "give_up", watched)
+    finish(cloud.fake, request("Update", old, physical_id=first, old=new))
+    assert cloud.fake.units == 2 and named == []
+    assert [model["units"] for model in cloud.handle["models"]] == [2]
+
+
+def test_a_handle_never_goes_back_to_units_that_are_gone(cloud: Cloud) -> None:
+    """A look that is behind still shows the units that this resource had before."""
+    behaviour = cloud.fake.control.behaviour
+    behaviour.get_lag_seconds = behaviour.list_lag_seconds = 45.0
+    old, new = properties(**WITH_HANDLE), properties(**WITH_HANDLE, ModelUnits="3")
+    first = create(cloud.fake, **WITH_HANDLE)
+    second, _ = finish(cloud.fake, request("Update", new, physical_id=first, old=old))
+    cloud.fake.clock.pass_(600)
+    finish(cloud.fake, request("Delete", old, physical_id=first))
+    finish(cloud.fake, request("Delete", new, physical_id=second))
+    assert cloud.fake.units == 0 and HANDLE not in cloud.parameters.values
+
+
+def test_a_stack_that_is_deleted_leaves_no_handle_for_what_it_retained(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tag of what was retained a moment ago may not show yet; the stack says that it is not its own."""
+    monkeypatch.setenv("TOKENMILL_ASK_STACK", "1")
+    kept = {**WITH_HANDLE, "Protected": "true"}
+    first = create(cloud.fake, **kept)
+    event = request("Update", properties(**kept, ModelUnits="3"), physical_id=first, old=properties(**kept))
+    second, _ = finish(cloud.fake, event)
+    cloud.fake.clock.pass_(600)
+    cloud.fake.control.behaviour.get_lag_seconds = 45.0
+    finish(cloud.fake, request("Delete", properties(**kept), physical_id=first))
+    cloud.stacks.status = "DELETE_IN_PROGRESS"
+    cloud.stacks.resources["Units"] = ("DELETE_IN_PROGRESS", second)
+    finish(cloud.fake, request("Delete", properties(**kept, ModelUnits="3"), physical_id=second))
+    assert cloud.fake.units == 5 and HANDLE not in cloud.parameters.values
+
+
+def test_a_handle_that_is_gone_already_does_not_fail_a_deletion(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to an earlier attempt was lost."""
+    first = create(cloud.fake, **WITH_HANDLE)
+    delete = cloud.parameters.delete_parameter
+
+    def twice(**asked: Any) -> dict[str, Any]:
+        delete(**asked)
+        return delete(**asked)
+
+    monkeypatch.setattr(cloud.parameters, "delete_parameter", twice)
+    finish(cloud.fake, request("Delete", properties(**WITH_HANDLE), physical_id=first))
+    assert cloud.fake.units == 0 and HANDLE not in cloud.parameters.values

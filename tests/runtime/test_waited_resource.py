@@ -191,9 +191,19 @@ def executions(monkeypatch: pytest.MonkeyPatch) -> Executions:
     return made
 
 
-def turn(since: datetime | None = None, kind: str = "Create") -> dict[str, Any]:
+def turn(since: datetime | None = None, kind: str = "Create", **changes: Any) -> dict[str, Any]:
     at = since or datetime.now(UTC)
-    return {"Waiting": event(kind), "Since": at.strftime("%Y-%m-%dT%H:%M:%S.123Z")}
+    return {"Waiting": event(kind, **changes), "Since": at.strftime("%Y-%m-%dT%H:%M:%S.123Z")}
+
+
+def call(thing: Thing, asked: dict[str, Any]) -> dict[str, Any]:
+    """Call the function as the waiter does: what it says, and its answer told where it has one."""
+    said = handle({TYPE: thing}, asked, Context())
+    assert said is not None
+    if "Answer" in said:
+        told = {"Waiting": asked["Waiting"], "Answer": json.loads(json.dumps(said["Answer"]))}
+        assert handle({}, told, Context()) == {"Again": False}
+    return said
 
 
 def test_a_request_starts_one_execution_and_does_nothing_else(
@@ -230,8 +240,8 @@ def test_a_waiter_that_cannot_be_started_is_told_and_a_storm_raised(
 def test_the_waiter_calls_until_cloudformation_is_answered(answers: list[dict[str, Any]]) -> None:
     """Throttles and unfinished steps say again; the end says so once."""
     thing = Thing(None, service_error("ThrottlingException", 429), DONE)
-    said = [handle({TYPE: thing}, turn(), Context()) for _ in range(3)]
-    assert said == [{"Again": True}, {"Again": True}, {"Again": False}]
+    said = [call(thing, turn()) for _ in range(3)]
+    assert [one["Again"] for one in said] == [True, True, False]
     assert [(one["status"], one["physical_id"], one["data"]) for one in answers] == [
         ("SUCCESS", "thing-1", {"Size": 1})
     ]
@@ -240,13 +250,13 @@ def test_the_waiter_calls_until_cloudformation_is_answered(answers: list[dict[st
 def test_a_beginning_that_passes_is_waited_for_too(answers: list[dict[str, Any]]) -> None:
     """A storm does not fail an update that has to look first."""
     thing = Thing(begins=service_error("ThrottlingException", 429))
-    assert handle({TYPE: thing}, turn(), Context()) == {"Again": True}
+    assert call(thing, turn()) == {"Again": True}
     assert answers == []
 
 
 def test_a_failed_update_is_answered_under_the_id_of_before(answers: list[dict[str, Any]]) -> None:
     """So the rollback is an update of what CloudFormation knows."""
-    assert handle({TYPE: Thing(Refused("no"))}, turn(kind="Update"), Context()) == {"Again": False}
+    assert not call(Thing(Refused("no")), turn(kind="Update"))["Again"]
     assert [(one["status"], one["physical_id"], one["reason"]) for one in answers] == [
         ("FAILED", "thing-1", "no")
     ]
@@ -256,5 +266,46 @@ def test_a_waiter_whose_time_is_over_answers_the_cause(answers: list[dict[str, A
     """The last thing that was seen is in it."""
     since = datetime.now(UTC) - timedelta(seconds=3100)
     thing = Thing(service_error("ThrottlingException", 429))
-    assert handle({TYPE: thing}, turn(since), Context()) == {"Again": False}
+    assert not call(thing, turn(since))["Again"]
     assert "not over after 50 minutes, and the last call failed" in answers[0]["reason"]
+
+
+def test_an_answer_is_decided_once_and_told_by_another_call(answers: list[dict[str, Any]]) -> None:
+    """A step that ran again after CloudFormation believed its answer could make what nobody waits for."""
+    thing = Thing(Refused("no capacity"), DONE)
+    said = handle({TYPE: thing}, turn(), Context())
+    assert said is not None and said["Answer"]["status"] == "FAILED" and answers == []
+    told = {"Waiting": event(), "Answer": said["Answer"]}
+    for _ in range(2):
+        assert handle({TYPE: thing}, told, Context()) == {"Again": False}
+    assert answers[0] == answers[1] and len(thing.requests) == 1
+
+
+def sent(minutes: float) -> dict[str, str]:
+    """A request that CloudFormation sent so many minutes ago."""
+    at = datetime.now(UTC) - timedelta(minutes=minutes)
+    return {"ResponseURL": f"https://answers.example/put?X-Amz-Date={at:%Y%m%dT%H%M%SZ}&X-Amz-Signature=abc"}
+
+
+@pytest.mark.parametrize("kind", ["Create", "Update"])
+def test_a_request_that_cloudformation_gave_up_does_nothing(answers: list[dict[str, Any]], kind: str) -> None:
+    """Lambda keeps an event up to six hours; the stack has gone on, and would pay unknowingly."""
+    thing = Thing(DONE, begins=AssertionError("asked"))
+    assert not call(thing, turn(kind=kind, **sent(61)))["Again"]
+    assert thing.requests == []
+    assert answers[0]["status"] == "FAILED" and "sent 61 minutes ago" in answers[0]["reason"]
+
+
+def test_a_deletion_that_comes_late_has_its_whole_time(answers: list[dict[str, Any]]) -> None:
+    """What it is about is to go, whoever waits."""
+    thing = Thing(None, DONE)
+    assert call(thing, turn(kind="Delete", **sent(200))) == {"Again": True}
+    assert not thing.requests[0].budget.over
+    assert not call(thing, turn(kind="Delete", **sent(200)))["Again"]
+
+
+def test_the_time_of_a_request_runs_from_its_sending(answers: list[dict[str, Any]]) -> None:
+    """A waiter that began late ends before CloudFormation gives up."""
+    assert call(Thing(None), turn(**sent(49))) == {"Again": True}
+    assert not call(Thing(None), turn(**sent(51)))["Again"]
+    assert "not over after 50 minutes" in answers[0]["reason"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
@@ -16,6 +18,9 @@ from tokenmill.core.errors import TokenmillError
 from tokenmill.security import FunctionEntry, FunctionHosting, RuntimeFunction, actions
 from tokenmill.security.acknowledge import acknowledge, any_resource
 from tokenmill.security.custom_resource import custom_resource
+from tokenmill.security.json_text import json_text
+from tokenmill.security.place import ACCOUNT_ID, PARTITION, node_of, stack_of
+from tokenmill.security.rights import Right, allow
 from tokenmill.security.state_machine import logged_state_machine
 from tokenmill_runtime.functions import BEDROCK_RESOURCES
 
@@ -71,9 +76,9 @@ class BedrockResources(Construct):
         self.waiter_role = _role(self, "WaiterRole", "states.amazonaws.com")
         self.waiter = self._waiter()
         self._let_call("WaiterCalls", self.waiter_role)
-        self.handler.function.add_environment(WAITER_VARIABLE, self.waiter.ref)
-        self.grant(iam.PolicyStatement(actions=list(actions.WAITER_START), resources=[self.waiter.ref]))
-        self._scheduler_role: iam.CfnRole | None = None
+        waiter = self.waiter.ref
+        self.handler.function.add_environment(WAITER_VARIABLE, waiter)
+        self.grant(Right(actions.WAITER_START, [waiter]))
 
     @classmethod
     def of(cls, scope: Construct, *, hosting: FunctionHosting | None = None) -> BedrockResources:
@@ -87,11 +92,12 @@ class BedrockResources(Construct):
             TokenmillError: If the hosting is said when the function is there.
         """
         stack = _stack_of(scope)
-        found = stack.node.try_find_child(ID)
-        if not isinstance(found, BedrockResources):
+        found = cls.found(stack)
+        if found is None:
             instance_or_none(FunctionHosting, hosting=hosting)
             check_place(stack, ID, of_hosting(hosting))
-            return cls(stack, ID, hosting=hosting)
+            made = _made[stack] = cls(stack, ID, hosting=hosting)
+            return made
         if hosting is not None:
             raise TokenmillError(
                 "hosting comes after the first Bedrock resource of the stack, whose function is there; "
@@ -99,14 +105,25 @@ class BedrockResources(Construct):
             )
         return found
 
-    def grant(self, *statements: iam.PolicyStatement) -> None:
+    @classmethod
+    def found(cls, scope: Construct) -> BedrockResources | None:
+        """Return the stack's, or None where nothing has asked for one.
+
+        Args:
+            scope: A construct of the stack.
+        """
+        stack = _stack_of(scope)
+        # Asked of CDK only where Python has forgotten: jsii's objects live no longer than what names them.
+        found = _made.get(stack) or node_of(stack).try_find_child(ID)
+        return found if isinstance(found, BedrockResources) else None
+
+    def grant(self, *statements: Right | iam.PolicyStatement) -> None:
         """Let the function do something.
 
         Args:
             statements: Exactly what.
         """
-        for statement in statements:
-            self.handler.role.add_to_policy(statement)
+        allow(self.handler.role, *statements)
 
     def resource(
         self,
@@ -115,7 +132,7 @@ class BedrockResources(Construct):
         *,
         resource_type: str,
         properties: Mapping[str, object],
-        statements: Sequence[iam.PolicyStatement],
+        statements: Sequence[Right | iam.PolicyStatement],
     ) -> cdk.CustomResource:
         """Return a custom resource, which the function may make with these rights.
 
@@ -165,30 +182,31 @@ class BedrockResources(Construct):
             time_zone: A name of the IANA time zone database that cron follows.
             retry_seconds: How long it is tried again, 60 to 86,400.
         """
-        cfn = scheduler.CfnSchedule
-        return cfn(
+        return scheduler.CfnSchedule(
             scope,
             id,
             schedule_expression=expression,
             schedule_expression_timezone=time_zone,
-            flexible_time_window=cfn.FlexibleTimeWindowProperty(mode="OFF"),
-            target=cfn.TargetProperty(
-                arn=self.handler.function.function_arn,
-                role_arn=self._role_of_schedules().attr_arn,
-                input=cdk.Stack.of(scope).to_json_string(dict(event)),
-                retry_policy=cfn.RetryPolicyProperty(
-                    maximum_event_age_in_seconds=retry_seconds, maximum_retry_attempts=RETRY_ATTEMPTS
-                ),
-            ),
+            flexible_time_window={"mode": "OFF"},
+            target={
+                "arn": self.handler.function.function_arn,
+                "roleArn": self._role_of_schedules,
+                "input": json_text(scope, event),
+                "retryPolicy": {
+                    "maximumEventAgeInSeconds": retry_seconds,
+                    "maximumRetryAttempts": RETRY_ATTEMPTS,
+                },
+            },
         )
 
-    def _role_of_schedules(self) -> iam.CfnRole:
-        if self._scheduler_role is None:
-            # "Prevent confused deputy": schedules of this account only.
-            ours = {"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}}
-            self._scheduler_role = _role(self, "SchedulerRole", "scheduler.amazonaws.com", ours)
-            self._let_call("SchedulerCalls", self._scheduler_role)
-        return self._scheduler_role
+    @functools.cached_property
+    def _role_of_schedules(self) -> str:
+        """The ARN of the role that schedules call the function with, made when the first asks for it."""
+        # "Prevent confused deputy": schedules of this account only.
+        ours = {"StringEquals": {"aws:SourceAccount": ACCOUNT_ID}}
+        role = _role(self, "SchedulerRole", "scheduler.amazonaws.com", ours)
+        self._let_call("SchedulerCalls", role)
+        return role.attr_arn
 
     def _waiter(self) -> stepfunctions.CfnStateMachine:
         watched = _policy(
@@ -203,7 +221,7 @@ class BedrockResources(Construct):
         made = logged_state_machine(
             self,
             "Waiter",
-            definition=json.dumps(waiter_definition(cdk.Aws.PARTITION)),
+            definition=json.dumps(waiter_definition(PARTITION)),
             role_arn=self.waiter_role.attr_arn,
             log_group_arn=self.handler.log_group.log_group_arn,
             # The input has the address that the answer is put to, which is as good as a password.
@@ -219,10 +237,13 @@ class BedrockResources(Construct):
         _policy(self, id, role, actions=actions.CALL_FUNCTION, resource=function)
 
 
+_made: WeakKeyDictionary[cdk.Stack, BedrockResources] = WeakKeyDictionary()
+
+
 def _stack_of(scope: Construct) -> cdk.Stack:
     if not isinstance(scope, Construct) or isinstance(scope, cdk.App | cdk.Stage):
         raise TokenmillError(f"scope is {scope!r:.80}; give a stack or a construct in one")
-    return cdk.Stack.of(scope)
+    return stack_of(scope)
 
 
 def _role(
@@ -254,13 +275,16 @@ def waiter_definition(partition: str) -> dict[str, Any]:
     """Return the waiter in Amazon States Language.
 
     Its input is {"Function": ARN, "Waiting": event}; it does not name the function, because the function
-    names it. The function's answer {"Again": true} has it called again. Retried are Lambda's own errors and
-    what the function raised, each a minute at most ("Handling errors in Step Functions workflows"); an
-    execution that fails all the same leaves the answer to CloudFormation's time-out.
+    names it. The function's answer {"Again": true} has it called again. An "Answer" beside {"Again": false}
+    goes back to the function, which tells CloudFormation; being the result of a state, it stays the same
+    however often that is tried. Retried are Lambda's own errors and what the function raised, each a minute
+    at most ("Handling errors in Step Functions workflows"); an execution that fails all the same leaves the
+    answer to CloudFormation's time-out.
 
     Args:
         partition: The AWS partition.
     """
+    since = {"Since.$": "$$.Execution.StartTime"}
     return {
         "Comment": "Calls a function again until what it makes is there",
         "StartAt": "Step",
@@ -268,32 +292,47 @@ def waiter_definition(partition: str) -> dict[str, Any]:
         "States": {
             "Wait": {"Type": "Wait", "Seconds": WAIT_SECONDS, "Next": "Step"},
             "Step": {
-                "Type": "Task",
-                "Resource": f"arn:{partition}:states:::lambda:invoke",
-                "Parameters": {
-                    "FunctionName.$": "$.Function",
-                    "Payload": {"Waiting.$": "$.Waiting", "Since.$": "$$.Execution.StartTime"},
-                },
-                "TimeoutSeconds": STEP_SECONDS + 30,
-                "ResultSelector": {"Again.$": "$.Payload.Again"},
-                "ResultPath": "$.Answer",
-                "Retry": [
-                    {
-                        "ErrorEquals": ["States.ALL"],
-                        "IntervalSeconds": 10,
-                        "BackoffRate": 2,
-                        "MaxDelaySeconds": 60,
-                        "MaxAttempts": 10,
-                        "JitterStrategy": "FULL",
-                    }
-                ],
+                **_call(partition, since),
+                "ResultSelector": {"Said.$": "$.Payload"},
+                "ResultPath": "$.Step",
                 "Next": "Again",
             },
             "Again": {
                 "Type": "Choice",
-                "Choices": [{"Variable": "$.Answer.Again", "BooleanEquals": True, "Next": "Wait"}],
+                "Choices": [
+                    {"Variable": "$.Step.Said.Again", "BooleanEquals": True, "Next": "Wait"},
+                    {"Variable": "$.Step.Said.Answer", "IsPresent": True, "Next": "Tell"},
+                ],
                 "Default": "Answered",
+            },
+            "Tell": {
+                **_call(partition, {"Answer.$": "$.Step.Said.Answer"}),
+                "ResultPath": None,
+                "Next": "Answered",
             },
             "Answered": {"Type": "Succeed"},
         },
+    }
+
+
+def _call(partition: str, more: Mapping[str, str]) -> dict[str, Any]:
+    """Return a task that calls the function with the event and something more."""
+    return {
+        "Type": "Task",
+        "Resource": f"arn:{partition}:states:::lambda:invoke",
+        "Parameters": {
+            "FunctionName.$": "$.Function",
+            "Payload": {"Waiting.$": "$.Waiting", **more},
+        },
+        "TimeoutSeconds": STEP_SECONDS + 30,
+        "Retry": [
+            {
+                "ErrorEquals": ["States.ALL"],
+                "IntervalSeconds": 10,
+                "BackoffRate": 2,
+                "MaxDelaySeconds": 60,
+                "MaxAttempts": 10,
+                "JitterStrategy": "FULL",
+            }
+        ],
     }

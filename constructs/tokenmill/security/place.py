@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import aws_cdk as cdk
 
 if TYPE_CHECKING:
-    from constructs import IConstruct
+    from constructs import IConstruct, Node
 
 PARTITION, REGION, ACCOUNT_ID, STACK_ID = (
     cdk.Aws.PARTITION,
@@ -23,14 +23,28 @@ TOKEN = "${Token["
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The account and the region of a stack, as texts or tokens."""
+    """The account, the region and the partition of a stack, as texts or tokens."""
 
     account: str
     region: str
+    partition: str
 
 
+_nodes: WeakKeyDictionary[IConstruct, Node] = WeakKeyDictionary()
 _stacks: WeakKeyDictionary[IConstruct, cdk.Stack] = WeakKeyDictionary()
 _places: WeakKeyDictionary[cdk.Stack, Place] = WeakKeyDictionary()
+
+
+def node_of(construct: IConstruct) -> Node:
+    """Return a construct's node.
+
+    Args:
+        construct: The construct.
+    """
+    found = _nodes.get(construct)
+    if found is None:
+        found = _nodes[construct] = construct.node
+    return found
 
 
 def stack_of(scope: IConstruct) -> cdk.Stack:
@@ -39,6 +53,8 @@ def stack_of(scope: IConstruct) -> cdk.Stack:
     Args:
         scope: The construct.
     """
+    if isinstance(scope, cdk.Stack):
+        return scope
     found = _stacks.get(scope)
     if found is None:
         found = _stacks[scope] = cdk.Stack.of(scope)
@@ -54,8 +70,20 @@ def place_of(scope: IConstruct) -> Place:
     stack = stack_of(scope)
     found = _places.get(stack)
     if found is None:
-        found = _places[stack] = Place(account=stack.account, region=stack.region)
+        found = _places[stack] = Place(account=stack.account, region=stack.region, partition=stack.partition)
     return found
+
+
+def arn_in(scope: IConstruct, service: str, resource: str) -> str:
+    """Return the ARN of what is in a stack's account and region, as `Stack.format_arn` writes it.
+
+    Args:
+        scope: A construct of the stack.
+        service: The service's namespace.
+        resource: Type and name.
+    """
+    place = place_of(scope)
+    return f"arn:{place.partition}:{service}:{place.region}:{place.account}:{resource}"
 
 
 def known(value: str) -> str | None:
