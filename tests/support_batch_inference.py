@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from support_batch import FakeBatchCloud, ObjectHandler, serving
 from tokenmill_runtime import aws as aws_clients
@@ -59,7 +59,7 @@ class FakeBatchInference(FakeBatchCloud):
     """Jobs by ARN; `refusals` holds (status, code) for the next calls of CreateModelInvocationJob.
 
     `converse_refusals` holds them for Converse by a record's text. `answered` has the tokens of tasks that
-    were answered, `gone` those whose tasks had ended.
+    were answered, `gone` those whose tasks had ended. `stopped_runs` has the executions that were stopped.
     """
 
     def __init__(self) -> None:
@@ -71,6 +71,7 @@ class FakeBatchInference(FakeBatchCloud):
         self.conversed: list[dict[str, Any]] = []
         self.answered: list[tuple[str, Any]] = []
         self.gone: set[str] = set()
+        self.stopped_runs: set[str] = set()
         super().__init__()
 
     def handler(self) -> Any:
@@ -169,10 +170,14 @@ def running_inference(
 class _Handler(ObjectHandler):
     def do_POST(self) -> None:
         path = unquote(urlsplit(self.path).path)
-        if "X-Amz-Target" in self.headers:
+        if self.headers.get("X-Amz-Target", "").endswith(".DescribeExecution"):
+            self._describe(json.loads(self._body()))
+        elif "X-Amz-Target" in self.headers:
             self._callback(json.loads(self._body()))
         elif path == JOBS:
             self._create(json.loads(self._body()))
+        elif path.startswith(f"{JOBS}/") and path.endswith("/stop"):
+            self._stop(path.removeprefix(f"{JOBS}/").removesuffix("/stop"))
         elif path.endswith("/converse"):
             self._converse(path.split("/")[2], json.loads(self._body()))
         else:
@@ -183,7 +188,7 @@ class _Handler(ObjectHandler):
         if path.startswith(f"{JOBS}/"):
             self._json(self._shown(self.cloud.jobs[path.removeprefix(f"{JOBS}/")]))
         elif path == f"{JOBS}s":
-            self._json({"invocationJobSummaries": [self._shown(job) for job in self.cloud.jobs.values()]})
+            self._list(parse_qs(urlsplit(self.path).query))
         else:
             super().do_GET()
 
@@ -198,6 +203,26 @@ class _Handler(ObjectHandler):
             self._refuse(500, "InternalServerException")
             return
         self._json({"jobArn": arn})
+
+    def _list(self, query: dict[str, list[str]]) -> None:
+        # One job a page, so that a reader that forgets the next page is found out.
+        text = query["nameContains"][0]
+        found = [self._shown(job) for job in self.cloud.jobs.values() if text in job["jobName"]]
+        start = int(query.get("nextToken", ["0"])[0])
+        more = {"nextToken": str(start + 1)} if start + 1 < len(found) else {}
+        self._json({"invocationJobSummaries": found[start : start + 1], **more})
+
+    def _stop(self, arn: str) -> None:
+        job = self.cloud.jobs[arn]
+        if job["status"] != "Submitted":
+            self._refuse(409, "ConflictException")
+            return
+        job["status"] = "Stopping"
+        self._json({})
+
+    def _describe(self, request: dict[str, Any]) -> None:
+        status = "ABORTED" if request["executionArn"] in self.cloud.stopped_runs else "RUNNING"
+        self._json({"executionArn": request["executionArn"], "status": status})
 
     def _shown(self, job: Mapping[str, Any]) -> dict[str, Any]:
         kept = ("jobArn", "jobName", "status", "message", "roleArn", "modelId", "inputDataConfig")

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tokenmill_runtime.batch_inference_collate import collate
+from tokenmill_runtime.batch_inference_contract import STOP_EVENT
 from tokenmill_runtime.batch_inference_gather import gather
 from tokenmill_runtime.batch_inference_job import await_end, on_event, submit
 from tokenmill_runtime.batch_inference_plan import plan
 from tokenmill_runtime.batch_inference_rest import ask
 from tokenmill_runtime.batch_inference_review import review
 from tokenmill_runtime.batch_inference_run import BatchRun, Part, Settings
+from tokenmill_runtime.batch_inference_stop import on_stop
 from tokenmill_runtime.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     ValueError for an unknown step.
     """
     settings = Settings.read()
+    if event.get("detail-type") == STOP_EVENT:
+        return on_stop(event, settings)
     if "detail-type" in event:
         return on_event(event, settings)
     step = event.get("step")

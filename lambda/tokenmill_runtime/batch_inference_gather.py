@@ -35,12 +35,19 @@ class _Spill:
     def __init__(self, disk: BinaryIO) -> None:
         self._disk = disk
         self._places: dict[str, int] = {}
+        self.unreadable = 0
 
     def take(self, line: bytes) -> None:
-        document = json.loads(line)
-        kept = {name: document[name] for name in ("modelOutput", "error") if name in document}
+        """Keep what a line says of its record; one that says nothing of any is counted."""
+        try:
+            document = json.loads(line)
+            identity = document["recordId"]
+        except (ValueError, KeyError):
+            self.unreadable += 1
+            return
+        kept = {name: document[name] for name in ("modelOutput", "error") if document.get(name) is not None}
         content = json.dumps(kept, separators=(",", ":")).encode()
-        self._places[document["recordId"]] = (self._disk.tell() << LENGTH_BITS) | len(content)
+        self._places[identity] = (self._disk.tell() << LENGTH_BITS) | len(content)
         self._disk.write(content)
 
     def outcome(self, record: Record) -> dict[str, Any] | None:
@@ -70,6 +77,8 @@ def gather(run: BatchRun, settings: Settings, part: Part, *, round_number: int) 
                 _settle(record, spill.outcome(record), missing, written)
     counted = _manifest(bucket, f"{output}/manifest.json.out")
     told = {"job": job["jobArn"], "status": job["status"], "manifest": counted}
+    if spill.unreadable:
+        told["unreadable_lines"] = spill.unreadable
     write_summary(run, settings, part, round_number, {**summary_of(written, tier="batch"), **told})
     return {"settled": True}
 

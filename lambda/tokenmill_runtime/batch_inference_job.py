@@ -6,15 +6,16 @@ basis, so the state machine asks again after a while and the job's own state cou
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Final
 
 from tokenmill_runtime import batch_objects
 from tokenmill_runtime.aws import bedrock, step_functions
+from tokenmill_runtime.batch_inference_contract import ENDED, EVENT_TYPE
 from tokenmill_runtime.batch_inference_part import PartWriter, summary_of
 from tokenmill_runtime.batch_inference_records import model_input
 from tokenmill_runtime.batch_inference_run import PART_FILE, read_source, write_summary
+from tokenmill_runtime.batch_inference_stop import jobs_named, stop_of_stopped
 from tokenmill_runtime.batch_objects import ObjectWriter, split_uri
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
     from tokenmill_runtime.batch_inference_run import BatchRun, Part, Settings
 
-# "ModelInvocationJobSummary": states that a job does not leave.
-ENDED: Final = ("Completed", "PartiallyCompleted", "Failed", "Stopped", "Expired")
-EVENT_TYPE: Final = "Batch Inference Job State Change"
 # CreateModelInvocationJob's errors that asking again does not mend.
 FINAL: Final = ("AccessDeniedException", "ResourceNotFoundException", "ValidationException")
 # The task that a token stands for has ended: it timed out, or somebody else answered first.
@@ -58,6 +56,7 @@ def submit(run: BatchRun, settings: Settings, part: Part, *, round_number: int) 
     batch_objects.write_document(
         settings.bucket, run.of_part(round_number, part.number, "job.json"), document
     )
+    stop_of_stopped(run.execution, arn)
     return {"submitted": True}
 
 
@@ -159,8 +158,7 @@ def _create(run: BatchRun, settings: Settings, part: Part, round_number: int) ->
         if error.response["Error"]["Code"] != "ConflictException":
             raise
         # A job of this name is this part's: it was started before and the answer got lost.
-        found = bedrock().list_model_invocation_jobs(nameContains=name)["invocationJobSummaries"]
-        own = [item["jobArn"] for item in found if item["jobName"] == name]
+        own = [item["jobArn"] for item in jobs_named(name) if item["jobName"] == name]
         if not own:
             raise
         return str(own[0])
@@ -169,8 +167,7 @@ def _create(run: BatchRun, settings: Settings, part: Part, round_number: int) ->
 
 def job_name(run: BatchRun, settings: Settings, part: Part, round_number: int) -> str:
     """A job's name: the construct's prefix, which the event rule matches, then run, round and part."""
-    digest = hashlib.sha256(run.execution.encode()).hexdigest()[:12]
-    return f"{settings.job_prefix}{digest}-r{round_number}-p{part.number}"
+    return f"{settings.jobs_of(run.execution)}r{round_number}-p{part.number}"
 
 
 def _answer(token: str, status: str) -> bool:

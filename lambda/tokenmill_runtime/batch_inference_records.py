@@ -51,6 +51,11 @@ def model_input(record: Record, settings: Settings, *, line_number: int | None =
     """
     where = f"line {line_number or record.index + 1}"
     body = json.loads(record.body)
+    if "modelInput" in body:
+        raise InputRefused(
+            f"{where} is a record of a Bedrock job; give the request in its modelInput as the line, or "
+            '{"custom_id": "<text>", "body": <the request>}'
+        )
     made = _from_chat(body, where) if settings.form == "chat" else _converse(body, where)
     config = made.setdefault("inferenceConfig", {})
     config.setdefault("maxTokens", settings.max_tokens)

@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from tokenmill_runtime import batch_objects
-from tokenmill_runtime.batch_run import Record, Run, read_record, read_settings
+from tokenmill_runtime.batch_inference_contract import VARIABLE
+from tokenmill_runtime.batch_run import Record, RenderedSettings, Run, Shard, read_record
 from tokenmill_runtime.batch_shard import mark_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-VARIABLE: Final = "TOKENMILL_BATCH_INFERENCE"
-FORMS: Final = ("chat", "converse")
 # A part's input object; the service's output object has this name with ".out" behind it ("View the results of
 # a batch inference job", Amazon Bedrock user guide).
 PART_FILE: Final = "part.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(RenderedSettings):
     """What the template says of a batch inference.
 
     ``form`` is what a record's body is: a chat completion's request, or Converse's. ``minimum_records``,
@@ -37,6 +35,9 @@ class Settings:
     dollars for a million tokens by tier ("batch", "standard") and part, ``price_note`` says where they stand
     or why one is missing. ``job_prefix`` begins every job's name.
     """
+
+    variable: ClassVar = VARIABLE
+    rendered_by: ClassVar = "BatchInference"
 
     model: str
     bucket: str
@@ -58,25 +59,15 @@ class Settings:
     deadline_hours: float | None = None
     output_key: str | None = None
 
-    @classmethod
-    def read(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """The settings in the function's environment.
-
-        Raises ValueError naming the variable when they are not there or not of their form.
-        """
-        return read_settings(cls, environment, VARIABLE, rendered_by="BatchInference")
+    def jobs_of(self, execution: str) -> str:
+        """What the names of an execution's jobs begin with: the construct's prefix, then the execution."""
+        return f"{self.job_prefix}{hashlib.sha256(execution.encode()).hexdigest()[:12]}-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """Consecutive records of a round: which, at which bytes of which version, and their estimated tokens."""
+class Part(Shard):
+    """Consecutive records of a round, and their estimated tokens."""
 
-    number: int
-    first: int
-    count: int
-    start: int
-    end: int
-    etag: str
     tokens: int
 
 

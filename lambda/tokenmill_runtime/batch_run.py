@@ -8,46 +8,55 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from tokenmill_runtime.batch_objects import InputRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-S = TypeVar("S")
 VARIABLE: Final = "TOKENMILL_FAN_OUT"
 # "InferenceId" of InvokeEndpointAsync: 1 to 64 characters.
 ID_CHARACTERS: Final = 48
 
 
-def read_settings(
-    made_of: Callable[..., S], environment: Mapping[str, str], variable: str, *, rendered_by: str
-) -> S:
-    """What a construct renders into a variable, as the function's settings.
+class RenderedSettings:
+    """A function's settings, which a construct renders into a variable of its environment."""
 
-    Raises ValueError naming the variable when it is not there or not of its form.
-    """
-    text = environment.get(variable)
-    if text is None:
-        raise ValueError(f"environment variable {variable} is not set; {rendered_by} renders it")
-    try:
-        return made_of(**json.loads(text))
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"{variable} must be the document that {rendered_by} renders, got {text!r}"
-        ) from error
+    __slots__ = ()
+    variable: ClassVar[str]
+    rendered_by: ClassVar[str]
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """The settings in the function's environment.
+
+        Raises ValueError naming the variable when they are not there or not of their form.
+        """
+        text = environment.get(cls.variable)
+        if text is None:
+            raise ValueError(f"environment variable {cls.variable} is not set; {cls.rendered_by} renders it")
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{cls.variable} must be the document that {cls.rendered_by} renders, got {text!r}"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(RenderedSettings):
     """What the template says of a fan-out.
 
     ``bucket`` holds input and output, ``requests`` is the folder (s3://bucket/folder) that the endpoint reads
     requests from; times are in seconds.
     """
+
+    variable: ClassVar = VARIABLE
+    rendered_by: ClassVar = "AsyncFanOut"
 
     endpoint: str
     bucket: str
@@ -56,14 +65,6 @@ class Settings:
     request_ttl_seconds: int
     invocation_timeout_seconds: int
     tolerated_failure_percent: float
-
-    @classmethod
-    def read(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """The settings in the function's environment.
-
-        Raises ValueError naming the variable when they are not there or not of their form.
-        """
-        return read_settings(cls, environment, VARIABLE, rendered_by="AsyncFanOut")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,18 +155,28 @@ def read_record(line: bytes, *, index: int, line_number: int) -> Record:
     Raises InputRefused naming line and form when it has none.
     """
     try:
-        document = json.loads(line)
-    except ValueError as error:
+        # Files that were joined may have a byte order mark at any line, which no server takes in a body.
+        text = line.decode("utf-8-sig")
+        document = json.loads(text, parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError) as error:
         raise InputRefused(f"line {line_number} is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise InputRefused(
             f"line {line_number} is a {type(document).__name__}; every line must be a JSON object"
         )
     if "custom_id" not in document:
-        return Record(index=index, custom_id=None, body=line.strip())
+        return Record(index=index, custom_id=None, body=text.strip().encode())
     custom_id, body = document["custom_id"], document.get("body")
     if not isinstance(custom_id, str) or not isinstance(body, dict):
         raise InputRefused(
             f'line {line_number} has a custom_id, so it must be {{"custom_id": "<text>", "body": {{...}}}}'
         )
     return Record(index=index, custom_id=custom_id, body=json.dumps(body, separators=(",", ":")).encode())
+
+
+def _finite(text: str) -> float:
+    """A number; Python's reader also takes NaN, Infinity and 1e999, and would write them as no JSON."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no number of JSON")
+    return value

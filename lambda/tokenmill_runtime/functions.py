@@ -107,6 +107,7 @@ BATCH_INFERENCE: Final = FunctionParts(
     parts=(
         "batch_inference.py",
         "batch_inference_collate.py",
+        "batch_inference_contract.py",
         "batch_inference_gather.py",
         "batch_inference_job.py",
         "batch_inference_part.py",
@@ -115,6 +116,7 @@ BATCH_INFERENCE: Final = FunctionParts(
         "batch_inference_rest.py",
         "batch_inference_review.py",
         "batch_inference_run.py",
+        "batch_inference_stop.py",
         "batch_ledger.py",
         "batch_objects.py",
         "batch_run.py",

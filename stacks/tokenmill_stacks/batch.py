@@ -78,14 +78,18 @@ class BatchStack(cdk.Stack):
         from tokenmill.batch.batch_inference import BatchInference
         from tokenmill.batch.batch_inference_values import InferenceJobs, InferenceRecords
         from tokenmill.bedrock.inference_profile import InferenceProfile
+        from tokenmill.core.bedrock_prices import longest_texts
 
         load = self.plan.load
+        # Room for answers above the mean, and no more than the model gives, which it would refuse.
+        room = 4 * load.output_tokens
+        longest = longest_texts(model)[1]
         return BatchInference(
             self,
             "Job",
             model=InferenceProfile(self, "Model", model=model),
             files=self.files,
-            records=InferenceRecords(max_tokens=max(1, 4 * load.output_tokens)),
+            records=InferenceRecords(max_tokens=room if longest is None else min(room, longest)),
             jobs=InferenceJobs(deadline_hours=load.deadline_hours),
             prices=self.settings.token_prices,
             hosting=self.hosting,

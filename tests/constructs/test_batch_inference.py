@@ -9,6 +9,7 @@ import aws_cdk as cdk
 import pytest
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
+from aws_cdk import aws_sqs as sqs
 
 from support_stack import REGION, make_app, of_type, only, template_of
 from support_states import definition, flat
@@ -25,11 +26,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOVA = "amazon.nova-lite-v1:0"
+MACHINE = "AWS::StepFunctions::StateMachine"
 
 
 @pytest.fixture
 def stack(tmp_path: Path) -> cdk.Stack:
     return cdk.Stack(make_app(tmp_path), "night", env=cdk.Environment(region=REGION))
+
+
+def patterns_of(template: dict[str, Any], source: str) -> list[dict[str, Any]]:
+    """The patterns of the rules for a service's events."""
+    rules = of_type(template, "AWS::Events::Rule").values()
+    patterns = [rule["Properties"]["EventPattern"] for rule in rules]
+    return [pattern for pattern in patterns if pattern["source"] == [source]]
 
 
 def document(template: dict[str, Any]) -> dict[str, Any]:
@@ -75,10 +84,7 @@ def test_two_jobs_of_a_stack_hear_of_their_own_ends(stack: cdk.Stack) -> None:
     """The rule matches the prefix of a construct's job names, so no other function is woken."""
     BatchInference(stack, "One", model=NOVA)
     BatchInference(stack, "Two", model=NOVA)
-    patterns = [
-        rule["Properties"]["EventPattern"]
-        for rule in of_type(template_of(stack), "AWS::Events::Rule").values()
-    ]
+    patterns = patterns_of(template_of(stack), "aws.bedrock")
     assert [pattern["detail-type"] for pattern in patterns] == [["Batch Inference Job State Change"]] * 2
     prefixes = {pattern["detail"]["batchJobName"][0]["prefix"] for pattern in patterns}
     assert len(prefixes) == 2
@@ -89,6 +95,28 @@ def test_two_jobs_of_a_stack_hear_of_their_own_ends(stack: cdk.Stack) -> None:
         "Stopped",
         "Expired",
     ]
+
+
+def test_a_stopped_execution_is_heard_of_and_its_jobs_may_be_stopped(stack: cdk.Stack) -> None:
+    """One function, called by two rules, that may stop jobs and look at this machine's executions alone."""
+    hosting = FunctionHosting(dead_letter_queue=sqs.Queue(stack, "Dead"))
+    BatchInference(stack, "One", model=NOVA, hosting=hosting)
+    template = template_of(stack)
+    (machine,) = of_type(template, MACHINE)
+    (pattern,) = patterns_of(template, "aws.states")
+    assert pattern["detail-type"] == ["Step Functions Execution Status Change"]
+    assert pattern["detail"] == {"stateMachineArn": [{"Ref": machine}], "status": ["ABORTED", "TIMED_OUT"]}
+    allowed = {
+        json.dumps(item["Properties"]["SourceArn"])
+        for item in of_type(template, "AWS::Lambda::Permission").values()
+    }
+    rules = of_type(template, "AWS::Events::Rule")
+    assert allowed == {json.dumps({"Fn::GetAtt": [rule, "Arn"]}) for rule in rules}
+    for rule in rules.values():
+        assert rule["Properties"]["Targets"][0]["DeadLetterConfig"]
+    assert ":model-invocation-job/*" in granted(template, "OneFunction", "bedrock:StopModelInvocationJob")
+    looked = granted(template, "OneFunction", "states:DescribeExecution")
+    assert f'"Fn::GetAtt": ["{machine}", "Name"]' in looked and ":execution:" in looked
 
 
 def test_bedrock_gets_a_role_for_the_folder_and_the_model_only(stack: cdk.Stack) -> None:

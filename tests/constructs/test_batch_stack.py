@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING
 
 import pytest
 
-from support_batch_stack import build, chosen, settings
+from support_batch_stack import LOAD, build, chosen, settings
 from support_example_apps import synthesize
 from support_stack import make_app, of_type, template_of
 from support_states import flat
@@ -29,6 +30,15 @@ def test_bedrock_s_batch_is_a_profile_and_its_jobs(tmp_path: Path) -> None:
     told = json.loads(flat(text, {}))
     assert (told["max_tokens"], told["deadline_hours"]) == (200, 30.0)
     assert set(template["Outputs"]) == {"Files", "StateMachine"}
+
+
+def test_no_answer_is_asked_for_that_the_model_cannot_give(tmp_path: Path) -> None:
+    """Four times 3,000 tokens would be above Nova Lite's 10,000, and Bedrock would refuse every record."""
+    long = dataclasses.replace(LOAD, output_tokens=3000)
+    _, template = build(tmp_path, BEDROCK_BATCH, load=long)
+    (function,) = of_type(template, "AWS::Lambda::Function").values()
+    text = function["Properties"]["Environment"]["Variables"]["TOKENMILL_BATCH_INFERENCE"]
+    assert json.loads(flat(text, {}))["max_tokens"] == 10_000
 
 
 def test_a_transform_has_the_plan_s_instances(tmp_path: Path) -> None:

@@ -122,3 +122,24 @@ def test_a_line_that_is_no_record_costs_nothing(examples: Examples, outputs: dic
     assert found["status"] == "FAILED"
     assert "line 1 has no messages" in found["cause"]
     assert len(examples.client("bedrock").list_model_invocation_jobs()["invocationJobSummaries"]) == before
+
+
+def test_a_stopped_run_takes_its_job_along(examples: Examples, outputs: dict[str, str]) -> None:
+    """Step Functions says that the execution was aborted, and the job ends before its records do."""
+    states, bedrock = examples.client("stepfunctions"), examples.client("bedrock")
+
+    def jobs() -> list[dict[str, Any]]:
+        return list(bedrock.list_model_invocation_jobs(maxResults=1000)["invocationJobSummaries"])
+
+    before = {job["jobArn"] for job in jobs()}
+    given = {"input": upload(examples, outputs["Files"], 20_000), "output": "output/stopped"}
+    started = states.start_execution(stateMachineArn=outputs["StateMachine"], input=json.dumps(given))
+    assert wait_until(lambda: len(jobs()) > len(before), SECONDS), examples.log
+    (arn,) = {job["jobArn"] for job in jobs()} - before
+    states.stop_execution(executionArn=started["executionArn"])
+
+    def status() -> str:
+        return str(bedrock.get_model_invocation_job(jobIdentifier=arn)["status"])
+
+    assert wait_until(lambda: status() in ("Stopped", "Completed"), SECONDS), examples.log
+    assert status() == "Stopped"

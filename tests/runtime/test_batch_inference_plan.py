@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support_batch_inference import SETTINGS, FakeBatchInference, running_inference
+from tokenmill_runtime.batch_inference_job import submit
 from tokenmill_runtime.batch_inference_plan import Cutter, plan
 from tokenmill_runtime.batch_inference_records import (
     estimated_tokens,
@@ -17,7 +18,13 @@ from tokenmill_runtime.batch_inference_records import (
     response,
     usage,
 )
-from tokenmill_runtime.batch_inference_run import BatchRun, Settings, read_source
+from tokenmill_runtime.batch_inference_run import (
+    PART_FILE,
+    BatchRun,
+    Settings,
+    read_parts,
+    read_source,
+)
 from tokenmill_runtime.batch_objects import InputRefused
 from tokenmill_runtime.batch_run import Record
 
@@ -112,6 +119,77 @@ def test_parts_stand_where_their_lines_stand(cloud: FakeBatchInference) -> None:
     read = [item for part in read_parts(RUN, settings(), 0) for item in read_source(RUN, settings(), part, 0)]
     assert [item.index for item in read] == list(range(14))
     assert [json.loads(item.body)["messages"][0]["content"] for item in read] == texts
+
+
+BODY = json.dumps({"messages": [{"role": "user", "content": "hi"}]})
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        BOM + f"{BODY}\n{BODY}\n{BODY}\n".encode(),
+        f"{BODY}\r\n{BODY}\r\n{BODY}\r\n".encode(),
+        f"\n\r\n{BODY}\n  \t\r\n\n{BODY}\n\n{BODY}\n\n \r\n".encode(),
+        f"{BODY}\n{BODY}\n  {BODY}  ".encode(),
+        "\n".join([f'{{"custom_id": "same", "body": {BODY}}}'] * 3).encode(),
+        BOM + "\r\n\r\n".join([f'{{"custom_id": "same", "body": {BODY}}}'] * 3).encode(),
+    ],
+    ids=["byte order mark", "CRLF", "blank lines", "no last end", "one custom_id", "all of it"],
+)
+def test_a_records_request_is_free_of_what_editors_leave(cloud: FakeBatchInference, content: bytes) -> None:
+    """Three lines are three records with the same request, each sent under an id of its own."""
+    cloud.put("files", RUN.input, content)
+    assert plan(RUN, settings())["records"] == 3
+    (part,) = read_parts(RUN, settings(), 0)
+    records = list(read_source(RUN, settings(), part, 0))
+    assert [record.index for record in records] == [0, 1, 2]
+    assert {json.dumps(json.loads(record.body)) for record in records} == {BODY}
+    assert all(record.body.startswith(b"{") and record.body.endswith(b"}") for record in records)
+    submit(RUN, settings(), part, round_number=0)
+    sent = cloud.lines("files", RUN.of_part(0, 0, PART_FILE))
+    assert [line["recordId"] for line in sent] == ["00000000000", "00000000001", "00000000002"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (BODY.encode("utf-16"), "line 2 is not JSON: 'utf-8' codec can't decode"),
+        (BODY.encode("utf-16-le"), "line 2 is not JSON"),
+        (b'{"messages": "caf\xe9"}', "line 2 is not JSON: 'utf-8' codec can't decode"),
+        (BOM, "line 2 is not JSON"),
+        (f"{BODY}\r{BODY}".encode(), "line 2 is not JSON: Extra data"),
+        (f"{BODY},".encode(), "line 2 is not JSON: Extra data"),
+        (b"[" * 100_000, "line 2 is not JSON"),
+        (f'{{"temperature": NaN, {BODY[1:]}'.encode(), "line 2 is not JSON: NaN is no number of JSON"),
+        (f'{{"temperature": -Infinity, {BODY[1:]}'.encode(), "line 2 is not JSON: -Infinity is no number"),
+        (f'{{"top_p": 1e999, {BODY[1:]}'.encode(), "line 2 is not JSON: 1e999 is no number"),
+        (
+            f'{{"recordId": "1", "modelInput": {BODY}}}'.encode(),
+            "line 2 is a record of a Bedrock job; give the request in its modelInput as the line",
+        ),
+    ],
+    ids=[
+        "UTF-16 with its mark",
+        "UTF-16",
+        "Latin 1",
+        "a mark alone",
+        "two requests",
+        "a comma behind",
+        "nested",
+        "NaN",
+        "Infinity",
+        "too large",
+        "Bedrock's own form",
+    ],
+)
+def test_a_line_that_no_job_could_take_is_refused_before_anything_is_paid_for(
+    cloud: FakeBatchInference, line: bytes, message: str
+) -> None:
+    """One such line in a job's file would fail the whole job, hours later."""
+    cloud.put("files", RUN.input, BODY.encode() + b"\n" + line + b"\n" + BODY.encode() + b"\n")
+    with pytest.raises(InputRefused, match=message):
+        plan(RUN, settings())
 
 
 def test_an_input_that_changes_is_refused(cloud: FakeBatchInference) -> None:

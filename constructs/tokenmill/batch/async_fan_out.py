@@ -11,7 +11,7 @@ from aws_cdk import aws_iam as iam
 
 from tokenmill.batch.files import BatchFiles
 from tokenmill.batch.job import BatchJob, States
-from tokenmill.batch.tasks import caught, function_task
+from tokenmill.batch.tasks import caught, function_task, lines_map, result_states
 from tokenmill.core._checks import as_whole, numeric
 from tokenmill.core.errors import TokenmillError
 from tokenmill.endpoints.async_delivery import ANSWERS, FAILURES, REQUESTS
@@ -41,7 +41,6 @@ INVOCATION_SECONDS = (1, 3600)
 MOST_SHARD_RECORDS = 1000
 # "Quotas for distributed map": 10,000 children at once.
 MOST_SHARDS_AT_ONCE = 1000
-REPORTED = ("records", "succeeded", "failed", "results", "errors")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,46 +177,18 @@ class AsyncFanOut(BatchJob):
                     "Next": MAP_LABEL,
                 },
                 MAP_LABEL: self._map(),
-                "Collate": {
-                    **self._call({"step": "collate", "failure.$": "$.plan.failure"}),
-                    "ResultSelector": {
-                        f"{name}.$": f"$.Payload.{name}" for name in (*REPORTED, "tolerated", "message")
-                    },
-                    "ResultPath": "$.summary",
-                    "Catch": [caught("Failed")],
-                    "Next": "Tolerated",
-                },
-                "Tolerated": {
-                    "Type": "Choice",
-                    "Choices": [
-                        {"Variable": "$.summary.tolerated", "BooleanEquals": True, "Next": "Answered"}
-                    ],
-                    "Default": "TooManyFailed",
-                },
-                "Answered": {"Type": "Pass", "InputPath": "$.summary", "End": True},
-                "TooManyFailed": {
-                    "Type": "Fail",
-                    "Error": "TooManyFailed",
-                    "CausePath": "$.summary.message",
-                },
-                "Failed": {"Type": "Fail", "ErrorPath": "$.failure.Error", "CausePath": "$.failure.Cause"},
+                **result_states(self._call({"step": "collate", "failure.$": "$.plan.failure"})),
             },
         }
 
     def _map(self) -> States:
         """Return the state that runs one child execution a shard; what they did is read from S3."""
-        return {
-            "Type": "Map",
-            "Label": MAP_LABEL,
-            "ItemReader": {
-                "Resource": f"arn:{cdk.Stack.of(self).partition}:states:::s3:getObject",
-                "ReaderConfig": {"InputType": "JSONL"},
-                "Parameters": {
-                    "Bucket": self.bucket.bucket_name,
-                    "Key.$": "$.plan.shards_key",
-                },
-            },
-            "ItemSelector": {
+        children = lines_map(
+            self,
+            label=MAP_LABEL,
+            bucket=self.bucket.bucket_name,
+            key_path="$.plan.shards_key",
+            item={
                 "step": "shard",
                 "turns": 0,
                 "shard.$": "$$.Map.Item.Value",
@@ -225,30 +196,27 @@ class AsyncFanOut(BatchJob):
                 "output.$": "$.output",
                 "execution.$": "$$.Execution.Id",
             },
-            "MaxConcurrency": self.requests.shards_at_once,
-            "ToleratedFailurePercentage": self.requests.tolerated_failure_percent,
-            "ItemProcessor": {
-                "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
-                "StartAt": "Turn",
-                "States": {
-                    "Turn": {
-                        **self._task({"Payload.$": "$"}),
-                        "OutputPath": "$.Payload",
-                        "Next": "Settled",
-                    },
-                    "Settled": {
-                        "Type": "Choice",
-                        "Choices": [
-                            {"Variable": "$.settled", "BooleanEquals": True, "Next": "ShardAnswered"}
-                        ],
-                        "Default": "Wait",
-                    },
-                    "Wait": {"Type": "Wait", "SecondsPath": "$.wait_seconds", "Next": "Turn"},
-                    # The results of all children together must fit into a state's output.
-                    "ShardAnswered": {"Type": "Pass", "Result": {}, "End": True},
+            at_once=self.requests.shards_at_once,
+            tolerated_failure_percent=self.requests.tolerated_failure_percent,
+            start="Turn",
+            states={
+                "Turn": {
+                    **self._task({"Payload.$": "$"}),
+                    "OutputPath": "$.Payload",
+                    "Next": "Settled",
                 },
+                "Settled": {
+                    "Type": "Choice",
+                    "Choices": [{"Variable": "$.settled", "BooleanEquals": True, "Next": "ShardAnswered"}],
+                    "Default": "Wait",
+                },
+                "Wait": {"Type": "Wait", "SecondsPath": "$.wait_seconds", "Next": "Turn"},
+                # The results of all children together must fit into a state's output.
+                "ShardAnswered": {"Type": "Pass", "Result": {}, "End": True},
             },
-            "ResultSelector": {"ended": True},
+        )
+        return {
+            **children,
             "ResultPath": "$.plan.shards",
             "Catch": [caught("Collate", "$.plan.failure")],
             "Next": "Collate",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
-from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 
 from tokenmill.batch.batch_inference_states import MAP_LABEL, InferenceStates
@@ -18,7 +18,7 @@ from tokenmill.batch.batch_inference_values import (
     submitted_arns,
 )
 from tokenmill.batch.files import BatchFiles
-from tokenmill.batch.job import BatchJob
+from tokenmill.batch.job import CHILDREN_REASON, BatchJob
 from tokenmill.bedrock.foundation_model import named_model, region_of
 from tokenmill.bedrock.homes import check_place, of_hosting
 from tokenmill.core._kinds import instance_or_none
@@ -26,14 +26,18 @@ from tokenmill.core.batch_quotas import batch_quota
 from tokenmill.core.errors import TokenmillError
 from tokenmill.security import FunctionEntry, FunctionHosting, RuntimeFunction, actions
 from tokenmill.security.acknowledge import acknowledge, acknowledge_resources, any_resource
-from tokenmill.security.rules import let_rule_send
-from tokenmill_runtime.batch_inference_job import ENDED, EVENT_TYPE
-from tokenmill_runtime.batch_inference_run import VARIABLE
+from tokenmill.security.json_text import json_text
+from tokenmill.security.place import ACCOUNT_ID, REGION, arn_in
+from tokenmill.security.printed import printed
+from tokenmill.security.rights import Right, allow, document
+from tokenmill.security.rules import calling_rule
+from tokenmill_runtime.batch_inference_contract import ENDED, EVENT_TYPE, STOP_EVENT, STOPPED, VARIABLE
 from tokenmill_runtime.functions import BATCH_INFERENCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from aws_cdk import aws_events as events
     from constructs import Construct
 
     from tokenmill.bedrock.model import IBedrockModel
@@ -64,8 +68,7 @@ class BatchInference(BatchJob):
     The lines are cut into parts, one a job, by the service's quotas and a token budget; a child execution
     submits a part's job and waits for its event without cost. Records that failed for a reason that passes
     go through another job; fewer than a job takes are asked one by one. A job may take a day, so this is not
-    for what must be there sooner. An execution that is stopped leaves its jobs running; stop those with
-    StopModelInvocationJob.
+    for what must be there sooner. The jobs of an execution that is stopped are stopped with it.
 
     Args:
         scope: The parent construct.
@@ -123,21 +126,15 @@ class BatchInference(BatchJob):
                 "cost": self.prices.in_words,
                 "paid": True,
             },
-            statements=[
-                iam.PolicyStatement(
-                    actions=list(actions.CALL_FUNCTION), resources=[self.function.function.function_arn]
-                )
-            ],
+            statements=[Right(actions.CALL_FUNCTION, [self.function.function.function_arn])],
             hosting=hosting,
         )
         self._allow_map_run(MAP_LABEL)
         self._allow_answers()
-        self.rule = self._rule(hosting)
+        self.rule, self.stopped_rule = self._rules(hosting)
 
     def _jobs_arn(self) -> str:
-        return cdk.Stack.of(self).format_arn(
-            service="bedrock", resource="model-invocation-job", resource_name="*"
-        )
+        return arn_in(self, "bedrock", "model-invocation-job/*")
 
     def _role(self) -> iam.Role:
         """Return what Bedrock reads, calls and writes with ("Create a custom service role for batch
@@ -148,21 +145,15 @@ class BatchInference(BatchJob):
             assumed_by=iam.ServicePrincipal(
                 BEDROCK,
                 conditions={
-                    "StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID},
+                    "StringEquals": {"aws:SourceAccount": ACCOUNT_ID},
                     "ArnLike": {"aws:SourceArn": self._jobs_arn()},
                 },
             ),
-            description=f"Reads, answers and writes the records of {self.node.id}",
+            description=f"Reads, answers and writes the records of {self._id}",
         )
         work = self.files.output_prefix
         self._allow_folders(role, actions.BATCH_JOB_FILES, work)
-        role.add_to_policy(
-            iam.PolicyStatement(
-                actions=list(actions.BATCH_LIST),
-                resources=[self.bucket.bucket_arn],
-                conditions={"StringLike": {"s3:prefix": [f"{work}/*"]}},
-            )
-        )
+        self._allow_list(role, work)
         self._grant_key(role, actions.OBJECT_KEY_WRITE)
         self.model.grant_invoke(role)
         return role
@@ -172,7 +163,7 @@ class BatchInference(BatchJob):
             self,
             "Function",
             entry=ENTRY,
-            environment={VARIABLE: cdk.Stack.of(self).to_json_string(self._document())},
+            environment={VARIABLE: json_text(self, self._document())},
             hosting=hosting,
         )
         resource = function.function.node.default_child
@@ -184,12 +175,12 @@ class BatchInference(BatchJob):
         return function
 
     def _document(self) -> dict[str, object]:
-        key = self.bucket.encryption_key
+        key = self._bucket_key
         return {
             "model": self.model.model_id,
             "bucket": self.bucket.bucket_name,
             "role": self.role.role_arn,
-            "region": cdk.Aws.REGION,
+            "region": REGION,
             "job_prefix": self._prefix,
             "form": self.records.form,
             "max_tokens": self.records.max_tokens,
@@ -206,73 +197,73 @@ class BatchInference(BatchJob):
             "price_note": self.prices.note,
         }
 
-    @property
+    @functools.cached_property
     def _prefix(self) -> str:
         """What the names of this construct's jobs begin with, and of no other's."""
         return f"{self.node.addr[-PREFIX_CHARACTERS:]}-"
 
     def _allow_jobs(self, role: iam.Role) -> None:
         jobs = self._jobs_arn()
-        statements = [
-            iam.PolicyStatement(
-                actions=list(actions.BATCH_JOB_SUBMIT), resources=[jobs, *submitted_arns(self.model)]
-            ),
-            iam.PolicyStatement(actions=list(actions.BATCH_JOB_FOLLOW), resources=[jobs]),
-            iam.PolicyStatement(actions=list(actions.BATCH_JOB_LIST), resources=["*"]),
-            iam.PolicyStatement(
-                actions=list(actions.PASS_ROLE),
-                resources=[self.role.role_arn],
-                conditions={"StringEquals": {"iam:PassedToService": BEDROCK}},
-            ),
-        ]
-        for statement in statements:
-            role.add_to_policy(statement)
+        passed = {"StringEquals": {"iam:PassedToService": BEDROCK}}
+        allow(
+            role,
+            Right(actions.BATCH_JOB_SUBMIT, [jobs, *submitted_arns(self.model)]),
+            Right([*actions.BATCH_JOB_FOLLOW, *actions.BATCH_JOB_STOP], [jobs]),
+            Right(actions.BATCH_JOB_LIST, ["*"]),
+            Right(actions.PASS_ROLE, [self.role.role_arn], passed),
+        )
         acknowledge_resources(role, {jobs: JOBS_REASON})
         acknowledge(role, {any_resource(): "A list of batch inference jobs takes no resource in a policy."})
 
     def _allow_answers(self) -> None:
-        """Let the function answer waiting tasks; in a policy apart, as the machine names the function."""
-        machine = self.state_machine.state_machine_arn
-        policy = iam.Policy(
-            self,
-            "Answers",
-            statements=[
-                # Tasks of the children of a distributed map are of "<machine>/<label>".
-                iam.PolicyStatement(
-                    actions=list(actions.TASK_ANSWER), resources=[machine, f"{machine}/{MAP_LABEL}"]
-                )
-            ],
-        )
-        policy.attach_to_role(self.function.role)
+        """Let the function answer waiting tasks and look at the executions that it works for.
 
-    def _rule(self, hosting: FunctionHosting | None) -> events.CfnRule:
-        """Return the rule that brings the ends of this construct's jobs to the function."""
-        function, queue = self.function.function, None if hosting is None else hosting.dead_letter_queue
-        dead_letters = events.CfnRule.DeadLetterConfigProperty
-        rule = events.CfnRule(
+        In a policy apart, as the machine names the function.
+        """
+        machine, executions = self.state_machine.state_machine_arn, self._executions(":*")
+        # Tasks of the children of a distributed map are of "<machine>/<label>".
+        rights = document(
+            Right(actions.TASK_ANSWER, [machine, f"{machine}/{MAP_LABEL}"]),
+            Right(actions.BATCH_RUN_LOOK, executions),
+        )
+        policy = iam.Policy(self, "Answers", document=rights, roles=[self.function.role])
+        acknowledge(policy, {any_resource(printed(self, arn)): CHILDREN_REASON for arn in executions})
+
+    def _rules(self, hosting: FunctionHosting | None) -> tuple[events.CfnRule, events.CfnRule]:
+        """Return the rules that bring the ends of this construct's jobs, and stopped executions, to the
+        function."""
+        queue = None if hosting is None else hosting.dead_letter_queue
+        ended = calling_rule(
             self,
             "Ended",
-            description=f"Ends of the batch inference jobs of {self.node.id}",
+            function=self.function.function,
+            target="Function",
+            dead_letters=queue,
+            description=f"Ends of the batch inference jobs of {self._id}",
             event_pattern={
                 "source": ["aws.bedrock"],
                 "detail-type": [EVENT_TYPE],
                 "detail": {"batchJobName": [{"prefix": self._prefix}], "status": list(ENDED)},
             },
-            state="ENABLED",
-            targets=[
-                events.CfnRule.TargetProperty(
-                    id="Function",
-                    arn=function.function_arn,
-                    dead_letter_config=None if queue is None else dead_letters(arn=queue.queue_arn),
-                )
-            ],
         )
-        function.add_permission(
-            "Rule", principal=iam.ServicePrincipal("events.amazonaws.com"), source_arn=rule.attr_arn
+        stopped = calling_rule(
+            self,
+            "Stopped",
+            function=self.function.function,
+            target="Function",
+            permission="StoppedRule",
+            dead_letters=queue,
+            description=f"Stopped executions of {self._id}, whose jobs would go on",
+            event_pattern={
+                "source": ["aws.states"],
+                "detail-type": [STOP_EVENT],
+                "detail": {
+                    "stateMachineArn": [self.state_machine.state_machine_arn],
+                    "status": list(STOPPED),
+                },
+            },
         )
-        if queue is not None:
-            let_rule_send(rule, queue)
-        return rule
+        return ended, stopped
 
 
 def _check(

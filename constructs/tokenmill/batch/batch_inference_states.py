@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import aws_cdk as cdk
-
-from tokenmill.batch.tasks import PASSING, TIMEOUT, caught, function_task, retry
+from tokenmill.batch.tasks import (
+    PASSING,
+    RESULTS,
+    TIMEOUT,
+    caught,
+    function_task,
+    lines_map,
+    result_states,
+    retry,
+)
+from tokenmill.security.place import place_of
 
 if TYPE_CHECKING:
     from constructs import Construct
@@ -18,7 +26,6 @@ MAP_LABEL = "Parts"
 # Events of a job's end can get lost ("Monitor Amazon Bedrock job state changes using Amazon EventBridge":
 # best effort), so the job itself is looked at every hour.
 LOOK_SECONDS = 3600
-REPORTED = ("records", "succeeded", "failed", "results", "errors", "cost", "jobs", "report")
 ROUND = ("next", "round", "records", "parts", "parts_key", "left")
 OF_RUN = {"input.$": "$.input", "output.$": "$.output"}
 
@@ -67,39 +74,32 @@ class InferenceStates:
                     **_round("Route"),
                 },
                 **self._one_by_one(),
-                **self._result(),
-                "Failed": {"Type": "Fail", "ErrorPath": "$.failure.Error", "CausePath": "$.failure.Cause"},
+                **result_states(
+                    self._step("collate", {"round.$": "$.plan.round", "left.$": "$.plan.left"}),
+                    reported=(*RESULTS, "cost", "jobs", "report"),
+                ),
             },
         }
 
     def _parts(self) -> States:
-        return {
-            "Type": "Map",
-            "Label": MAP_LABEL,
-            "ItemReader": {
-                "Resource": f"arn:{self._partition}:states:::s3:getObject",
-                "ReaderConfig": {"InputType": "JSONL"},
-                "Parameters": {"Bucket": self.bucket, "Key.$": "$.plan.parts_key"},
-            },
-            "ItemSelector": {
+        children = lines_map(
+            self.scope,
+            label=MAP_LABEL,
+            bucket=self.bucket,
+            key_path="$.plan.parts_key",
+            item={
                 **OF_RUN,
                 "part.$": "$$.Map.Item.Value",
                 "round.$": "$.plan.round",
                 "execution.$": "$$.Execution.Id",
             },
-            "MaxConcurrency": self.jobs_at_once,
+            at_once=self.jobs_at_once,
             # What a part's steps leave undone is sent again, or its records become errors.
-            "ToleratedFailurePercentage": 100,
-            "ItemProcessor": {
-                "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
-                "StartAt": "Submit",
-                "States": self._part(),
-            },
-            "ResultSelector": {"ended": True},
-            "ResultPath": "$.parts",
-            "Catch": [caught("Failed")],
-            "Next": "Review",
-        }
+            tolerated_failure_percent=100,
+            start="Submit",
+            states=self._part(),
+        )
+        return {**children, "ResultPath": "$.parts", "Catch": [caught("Failed")], "Next": "Review"}
 
     def _part(self) -> States:
         """Return the states of one part: a job is submitted, waited for without cost, and gathered."""
@@ -159,29 +159,9 @@ class InferenceStates:
             "Wait": {"Type": "Wait", "SecondsPath": "$.asked.wait_seconds", "Next": "Ask"},
         }
 
-    def _result(self) -> States:
-        return {
-            "Collate": {
-                **self._step("collate", {"round.$": "$.plan.round", "left.$": "$.plan.left"}),
-                "ResultSelector": {
-                    f"{name}.$": f"$.Payload.{name}" for name in (*REPORTED, "tolerated", "message")
-                },
-                "ResultPath": "$.summary",
-                "Catch": [caught("Failed")],
-                "Next": "Tolerated",
-            },
-            "Tolerated": {
-                "Type": "Choice",
-                "Choices": [{"Variable": "$.summary.tolerated", "BooleanEquals": True, "Next": "Answered"}],
-                "Default": "TooManyFailed",
-            },
-            "Answered": {"Type": "Pass", "InputPath": "$.summary", "End": True},
-            "TooManyFailed": {"Type": "Fail", "Error": "TooManyFailed", "CausePath": "$.summary.message"},
-        }
-
     @property
     def _partition(self) -> str:
-        return cdk.Stack.of(self.scope).partition
+        return place_of(self.scope).partition
 
     def _task(self, payload: States) -> States:
         return function_task(self.scope, self.function_arn, payload, seconds=self.function_seconds)

@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-import aws_cdk as cdk
-
 from tokenmill.bedrock.foundation_model import NamedModel, foundation_arn
-from tokenmill.core._checks import as_whole, numeric, of_kind
+from tokenmill.core._checks import as_whole, is_token, numeric, of_kind
 from tokenmill.core.batch_quotas import BatchQuota
 from tokenmill.core.bedrock_prices import STANDARD, bedrock_price
 from tokenmill.core.errors import TokenmillError
-from tokenmill_runtime.batch_inference_run import FORMS
+from tokenmill_runtime.batch_inference_contract import FORMS
 
 if TYPE_CHECKING:
     from tokenmill.bedrock.model import IBedrockModel
@@ -124,7 +122,7 @@ def check_model(model: IBedrockModel) -> None:
             f"model is a {type(model).__name__}, and Bedrock runs no batch inference on those; give a "
             "foundation model's id or an InferenceProfile"
         )
-    found = None if cdk.Token.is_unresolved(model.model_id) else NOT_IN_JOBS.search(model.model_id)
+    found = None if is_token(model.model_id) else NOT_IN_JOBS.search(model.model_id)
     if found is not None:
         raise TokenmillError(
             f"model is {model.model_id!r}, and Bedrock runs no batch inference on a {found[1]}; give a "
@@ -190,7 +188,7 @@ class BatchPrices:
             raise TokenmillError(f"prices is {given!r:.80}; {WAY_OUT}")
         behind = getattr(model, "source", model)
         known = behind.model_id
-        if region is None or cdk.Token.is_unresolved(known):
+        if region is None or is_token(known):
             what = "the region" if region is None else "the model behind an ARN"
             if given is None:
                 return cls(tiers={}, note=f"{what} is not known at synthesis; give prices")

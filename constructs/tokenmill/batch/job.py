@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING, Any
 
-import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
@@ -14,13 +14,17 @@ from tokenmill.endpoints.job import tag_job
 from tokenmill.security import actions
 from tokenmill.security.acknowledge import acknowledge, any_resource
 from tokenmill.security.hosting import FunctionHosting
+from tokenmill.security.json_text import json_text
 from tokenmill.security.logs import log_group
+from tokenmill.security.place import arn_in
 from tokenmill.security.printed import printed
+from tokenmill.security.rights import Right, allow, document
 from tokenmill_runtime.jobs import DESCRIPTION_STATE, description_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from aws_cdk import aws_kms as kms
     from aws_cdk import aws_s3 as s3
 
     from tokenmill.batch.files import BatchFiles
@@ -53,7 +57,7 @@ class BatchJob(Construct):
         watch = iam.Grant.add_to_principal(
             grantee=grantee,
             actions=list(actions.JOB_WATCH),
-            resource_arns=[self._executions(":*")],
+            resource_arns=self._executions(":*"),
         )
         return iam.Grant.add_to_principal(
             grantee=grantee, actions=list(actions.JOB_START), resource_arns=[machine]
@@ -85,65 +89,56 @@ class BatchJob(Construct):
 
     def _grant_files(self, role: iam.IRole, *, read_output: bool) -> None:
         """Let the job's own role read inputs and write outputs."""
-        bucket, (reads, writes) = self.bucket, (self.files.input_prefix, self.files.output_prefix)
+        reads, writes = self.files.input_prefix, self.files.output_prefix
         readable = (reads, writes) if read_output else (reads,)
         self._allow_folders(role, actions.BATCH_READ, *readable)
         self._allow_folders(role, actions.BATCH_WRITE, writes)
-        role.add_to_principal_policy(
-            iam.PolicyStatement(
-                actions=list(actions.BATCH_LIST),
-                resources=[bucket.bucket_arn],
-                conditions={"StringLike": {"s3:prefix": [f"{folder}/*" for folder in readable]}},
-            )
-        )
+        self._allow_list(role, *readable)
         self._grant_key(role, actions.OBJECT_KEY_WRITE)
+
+    def _allow_list(self, role: iam.IRole, *folders: str) -> None:
+        listed = {"StringLike": {"s3:prefix": [f"{folder}/*" for folder in folders]}}
+        allow(role, Right(actions.BATCH_LIST, [self._bucket_arn], listed))
 
     def _allow_folders(self, role: iam.IRole, allowed: Sequence[str], *folders: str) -> None:
         patterns = [f"{folder}/*" for folder in folders]
-        role.add_to_principal_policy(
-            iam.PolicyStatement(
-                actions=list(allowed), resources=[self.bucket.arn_for_objects(item) for item in patterns]
-            )
-        )
-        bucket = printed(self, self.bucket.bucket_arn)
+        allow(role, Right(allowed, [f"{self._bucket_arn}/{item}" for item in patterns]))
+        bucket = printed(self, self._bucket_arn)
         acknowledge(role, {any_resource(f"{bucket}/{item}"): FOLDERS_REASON for item in patterns})
 
     def _grant_key(self, grantee: iam.IGrantable, allowed: Sequence[str]) -> None:
-        if self.bucket.encryption_key is not None:
-            self.bucket.encryption_key.grant(grantee, *allowed)
+        if self._bucket_key is not None:
+            self._bucket_key.grant(grantee, *allowed)
+
+    @functools.cached_property
+    def _id(self) -> str:
+        return self.node.id
+
+    @functools.cached_property
+    def _bucket_arn(self) -> str:
+        return self.bucket.bucket_arn
+
+    @functools.cached_property
+    def _bucket_key(self) -> kms.IKey | None:
+        return self.bucket.encryption_key
 
     def _allow_map_run(self, label: str) -> None:
         """Let the state machine start and watch its children; in a policy apart, which may name it."""
-        machine = self.state_machine.state_machine_arn
-        children = (":*", f"/{label}:*")
-        policy = iam.Policy(
-            self,
-            "MapRun",
-            statements=[
-                iam.PolicyStatement(actions=list(actions.MAP_RUN_START), resources=[machine]),
-                iam.PolicyStatement(
-                    actions=list(actions.MAP_RUN_WATCH),
-                    resources=[self._executions(ending) for ending in children],
-                ),
-                iam.PolicyStatement(
-                    actions=list(actions.MAP_RUN_REDRIVE), resources=[self._executions(children[1])]
-                ),
-            ],
+        role, children = self.state_machine.role, self._executions(":*", f"/{label}:*")
+        rights = document(
+            Right(actions.MAP_RUN_START, [self.state_machine.state_machine_arn]),
+            Right(actions.MAP_RUN_WATCH, children),
+            Right(actions.MAP_RUN_REDRIVE, children[1:]),
         )
-        policy.attach_to_role(self.state_machine.role)
-        own = [printed(self, self._executions(ending)) for ending in children]
-        acknowledge(policy, {any_resource(arn): CHILDREN_REASON for arn in own})
+        policy = iam.Policy(self, "MapRun", document=rights, roles=[role])
+        acknowledge(policy, {any_resource(printed(self, arn)): CHILDREN_REASON for arn in children})
         # The list of items stands among the outputs.
-        self._allow_folders(self.state_machine.role, actions.BATCH_READ, self.files.output_prefix)
-        self._grant_key(self.state_machine.role, actions.OBJECT_KEY_READ)
+        self._allow_folders(role, actions.BATCH_READ, self.files.output_prefix)
+        self._grant_key(role, actions.OBJECT_KEY_READ)
 
-    def _executions(self, ending: str) -> str:
-        return cdk.Stack.of(self).format_arn(
-            service="states",
-            resource="execution",
-            resource_name=f"{self.state_machine.state_machine_name}{ending}",
-            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
-        )
+    def _executions(self, *endings: str) -> list[str]:
+        name = self.state_machine.state_machine_name
+        return [arn_in(self, "states", f"execution:{name}{ending}") for ending in endings]
 
     def _machine(
         self,
@@ -151,7 +146,7 @@ class BatchJob(Construct):
         *,
         kind: str,
         description: Mapping[str, object],
-        statements: Sequence[iam.PolicyStatement],
+        statements: Sequence[Right | iam.PolicyStatement],
         hosting: FunctionHosting | None = None,
     ) -> sfn.StateMachine:
         """Make the state machine: described, checked, logged, traced."""
@@ -166,12 +161,12 @@ class BatchJob(Construct):
             **input_check(self.files, following=first),
             **definition["States"],
         }
-        document = {**definition, "StartAt": DESCRIPTION_STATE, "States": states}
+        described_states = {**definition, "StartAt": DESCRIPTION_STATE, "States": states}
         role = self._machine_role(statements)
         machine = sfn.StateMachine(
             self,
             "StateMachine",
-            definition_body=sfn.DefinitionBody.from_string(cdk.Stack.of(self).to_json_string(document)),
+            definition_body=sfn.DefinitionBody.from_string(json_text(self, described_states)),
             logs=sfn.LogOptions(
                 destination=log_group(self, "Logs", hosting or FunctionHosting()),
                 level=sfn.LogLevel.ALL,
@@ -180,18 +175,17 @@ class BatchJob(Construct):
             role=role,
             tracing_enabled=True,
         )
-        tag_job(machine, kind=kind, name=self.node.id)
+        tag_job(machine, kind=kind, name=self._id)
         return machine
 
-    def _machine_role(self, statements: Sequence[iam.PolicyStatement]) -> iam.Role:
+    def _machine_role(self, statements: Sequence[Right | iam.PolicyStatement]) -> iam.Role:
         role = iam.Role(
             self,
             "MachineRole",
             assumed_by=iam.ServicePrincipal("states.amazonaws.com"),
-            description=f"Runs the state machine of {self.node.id}",
+            description=f"Runs the state machine of {self._id}",
         )
-        for statement in statements:
-            role.add_to_policy(statement)
+        allow(role, *statements)
         acknowledge(
             role,
             {
