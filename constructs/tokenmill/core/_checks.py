@@ -140,6 +140,19 @@ def plain_folder(found: object) -> bool:
     return not any(sign in found for sign in ("//", "*", "?", "$"))
 
 
+def is_token(found: object) -> bool:
+    """Return whether a number or a text stands for what only a deployment knows.
+
+    The same as CDK's Token.is_unresolved, which would ask another process for it.
+
+    Args:
+        found: What was given.
+    """
+    if isinstance(found, float):
+        return struct.pack(">d", found).startswith(NUMBER_TOKEN)
+    return isinstance(found, str) and any(mark in found for mark in TEXT_TOKENS)
+
+
 def known(name: str, found: object) -> None:
     """Refuse a number or a text that stands for what only a deployment knows.
 
@@ -150,11 +163,7 @@ def known(name: str, found: object) -> None:
     Raises:
         TokenmillError: It is a token of CDK.
     """
-    if isinstance(found, float):
-        token = struct.pack(">d", found).startswith(NUMBER_TOKEN)
-    else:
-        token = isinstance(found, str) and any(mark in found for mark in TEXT_TOKENS)
-    if token:
+    if is_token(found):
         raise TokenmillError(
             f"{name} is a value that only the deployment knows, but it is needed at synthesis; give it as a "
             "plain value, such as from the CDK context"

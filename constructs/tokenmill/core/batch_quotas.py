@@ -7,12 +7,11 @@ submitted batch inference jobs. They are quotas of a model, a region and an acco
 
 from __future__ import annotations
 
-import csv
 import functools
 from dataclasses import dataclass
-from importlib import resources
 
 from tokenmill.core._checks import as_whole, numeric
+from tokenmill.core._tables import rows
 from tokenmill.core.bedrock_profiles import split_profile
 from tokenmill.core.errors import TokenmillError
 
@@ -77,7 +76,6 @@ def batch_quota(model: str = ANY_MODEL) -> BatchQuota:
 
 @functools.cache
 def _table() -> dict[str, BatchQuota]:
-    text = resources.files("tokenmill.core").joinpath("data", "bedrock_batch_quotas.csv").read_text("utf-8")
     return {
         row["model"]: BatchQuota(
             minimum_records=int(row["minimum_records"]),
@@ -85,5 +83,5 @@ def _table() -> dict[str, BatchQuota]:
             file_gb=float(row["file_gb"]),
             jobs_at_once=int(row["jobs_at_once"]),
         )
-        for row in csv.DictReader(text.splitlines())
+        for row in rows("bedrock_batch_quotas.csv")
     }

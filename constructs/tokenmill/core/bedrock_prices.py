@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
 import difflib
 import functools
 import math
 import re
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import TYPE_CHECKING
 
+from tokenmill.core._tables import rows
 from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
@@ -83,6 +82,7 @@ class BedrockPrice:
         tiers: Prices by service tier: "standard", and "batch", "flex", "priority" where they are listed.
         long_prompt_tokens: Prompts longer than this cost more; None where the source lists no such price.
         max_input_tokens: Longest prompt, in tokens; None where the source does not say.
+        max_output_tokens: Longest answer, likewise.
         end_of_life: Day that the model is withdrawn, as YYYY-MM-DD; empty where the source does not say.
         source: Where the price stands, or "given on the command line".
         source_date: Day that it stood there at the latest, as YYYY-MM-DD; empty for a price of the user's.
@@ -93,6 +93,7 @@ class BedrockPrice:
     tiers: dict[str, TokenPrice] = field(hash=False)
     long_prompt_tokens: int | None = None
     max_input_tokens: int | None = None
+    max_output_tokens: int | None = None
     end_of_life: str = ""
     source: str = "given on the command line"
     source_date: str = ""
@@ -174,9 +175,8 @@ def in_geography(profile: str, region: str) -> bool:
 @functools.cache
 def bedrock_prices() -> dict[str, dict[str, BedrockPrice]]:
     """Return the table: rows by model id and by where they hold."""
-    text = resources.files("tokenmill.core").joinpath("data", "bedrock_prices.csv").read_text("utf-8")
     table: dict[str, dict[str, BedrockPrice]] = {}
-    for row in csv.DictReader(text.splitlines()):
+    for row in rows("bedrock_prices.csv"):
         table.setdefault(row["model_id"], {})[row["scope"]] = _price(row)
     return table
 
@@ -190,6 +190,7 @@ def _price(row: Mapping[str, str]) -> BedrockPrice:
         tiers=tiers,
         long_prompt_tokens=_whole(row["long_prompt_tokens"]),
         max_input_tokens=_whole(row["max_input_tokens"]),
+        max_output_tokens=_whole(row["max_output_tokens"]),
         end_of_life=row["end_of_life"],
         source=row["source"],
         source_date=row["source_date"],
@@ -309,9 +310,29 @@ def _given(model_id: str, region: str, given: Mapping[str, float], rows: Mapping
             scope=region,
             tiers=tiers,
             max_input_tokens=known.max_input_tokens if known else None,
+            max_output_tokens=known.max_output_tokens if known else None,
             end_of_life=known.end_of_life if known else "",
         ),
         note="" if known else f"{unlisted}; only the price given is used",
+    )
+
+
+def longest_texts(model: str) -> tuple[int | None, int | None]:
+    """Return a model's longest prompt and longest answer, in tokens; None where the source does not say.
+
+    Args:
+        model: A Bedrock id, or the ARN of a model or a system-defined inference profile.
+
+    Raises:
+        TokenmillError: An ARN of something else.
+    """
+    named, table = plain_id(model), bedrock_prices()
+    # Not every profile has a price of its own, and its model's limits are the same everywhere.
+    ids = (named, named.removeprefix(f"{profile_of(named)}."))
+    rows = [row for each in ids for row in table.get(each, {}).values()]
+    return (
+        max((row.max_input_tokens for row in rows if row.max_input_tokens), default=None),
+        max((row.max_output_tokens for row in rows if row.max_output_tokens), default=None),
     )
 
 

@@ -8,20 +8,19 @@ data; theirs are taken to be all regions that a profile of the geography is know
 
 from __future__ import annotations
 
-import csv
 import difflib
 import functools
 from dataclasses import dataclass
-from importlib import resources
 from typing import TYPE_CHECKING
 
+from tokenmill.core._tables import rows
 from tokenmill.core.bedrock_prices import GEOGRAPHIES as GEOGRAPHIES
 from tokenmill.core.bedrock_prices import GLOBAL as GLOBAL
 from tokenmill.core.bedrock_prices import NOT_COMMERCIAL, bedrock_prices, profile_of
 from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 # Regions of a geography that no profile in the data reaches yet: LiteLLM 1.109.1 has prices of "in" profiles,
 # and the AU geography of AWS's model cards includes New Zealand.
@@ -107,7 +106,7 @@ class RouterModel:
 def profile_table() -> dict[str, dict[str, tuple[str, ...]]]:
     """Return destination regions by profile and by source region; a global profile's are empty."""
     table: dict[str, dict[str, tuple[str, ...]]] = {}
-    for row in _rows("bedrock_profiles.csv"):
+    for row in rows("bedrock_profiles.csv"):
         destinations = tuple(row["destination_regions"].split())
         for source in row["source_regions"].split():
             table.setdefault(row["profile_id"], {})[source] = destinations
@@ -127,13 +126,8 @@ def router_models() -> dict[str, RouterModel]:
             model_regions=tuple(row["model_regions"].split()),
             profile_regions=tuple(row["profile_regions"].split()),
         )
-        for row in _rows("bedrock_router_models.csv")
+        for row in rows("bedrock_router_models.csv")
     }
-
-
-def _rows(name: str) -> Iterable[dict[str, str]]:
-    text = resources.files("tokenmill.core").joinpath("data", name).read_text("utf-8")
-    return csv.DictReader(text.splitlines())
 
 
 def split_profile(model_id: str) -> tuple[str, str]:

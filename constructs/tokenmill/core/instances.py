@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
 import difflib
 import functools
 import math
 import re
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from typing import TYPE_CHECKING
 
 from tokenmill.core._checks import as_whole, positive
+from tokenmill.core._tables import rows
 from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
@@ -162,11 +161,6 @@ class InstanceType:
         return False if region in self.listed_regions else None
 
 
-def _rows(name: str) -> list[dict[str, str]]:
-    text = resources.files("tokenmill.core").joinpath("data", name).read_text(encoding="utf-8")
-    return list(csv.DictReader(text.splitlines()))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizationFact:
     """Whether one weight format runs on one chip.
@@ -189,7 +183,7 @@ class QuantizationFact:
 @functools.cache
 def quantization_facts() -> tuple[QuantizationFact, ...]:
     """Return what is known of every chip and weight format; a pair without a row is not known to run."""
-    return tuple(QuantizationFact(**row) for row in _rows("quantizations.csv"))
+    return tuple(QuantizationFact(**row) for row in rows("quantizations.csv"))
 
 
 @functools.cache
@@ -199,7 +193,7 @@ def accelerator_catalog() -> dict[str, Accelerator]:
     for fact in quantization_facts():
         if fact.use != "refused":
             uses.setdefault(fact.accelerator, {})[fact.format] = fact.use
-    return {row["name"]: _accelerator(row, uses.get(row["name"], {})) for row in _rows("accelerators.csv")}
+    return {row["name"]: _accelerator(row, uses.get(row["name"], {})) for row in rows("accelerators.csv")}
 
 
 def _accelerator(row: dict[str, str], uses: dict[str, str]) -> Accelerator:
@@ -225,7 +219,7 @@ def _accelerator(row: dict[str, str], uses: dict[str, str]) -> Accelerator:
 def known_instances() -> dict[str, InstanceType]:
     """Return every instance type that measurements name, by name: hosted ones, then those that are not."""
     prices: dict[str, dict[str, Price]] = {}
-    for row in _rows("prices.csv"):
+    for row in rows("prices.csv"):
         prices.setdefault(row["name"], {})[row["region"]] = Price(
             usd_per_hour=float(row["usd_per_hour"]), source=row["source"], source_date=row["source_date"]
         )
@@ -244,7 +238,7 @@ def known_instances() -> dict[str, InstanceType]:
             source_date=row["source_date"],
             prices=prices.get(row["name"], {}),
         )
-        for row in _rows("instances.csv")
+        for row in rows("instances.csv")
     }
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 import functools
 import re
 from dataclasses import dataclass
-from importlib import resources
 
 from tokenmill.core._checks import text
+from tokenmill.core._tables import rows
+from tokenmill.core.bedrock_profiles import split_profile
 from tokenmill.core.errors import TokenmillError
 
 HOURS_PER_MONTH = 730
@@ -99,11 +99,6 @@ class UnitModel:
     note: str = ""
 
 
-def _rows(name: str) -> list[dict[str, str]]:
-    content = resources.files("tokenmill.core").joinpath("data", name).read_text("utf-8")
-    return list(csv.DictReader(content.splitlines()))
-
-
 @functools.cache
 def unit_offers() -> dict[str, UnitOffer]:
     """Return the models that units can be bought of, by id."""
@@ -116,7 +111,7 @@ def unit_offers() -> dict[str, UnitOffer]:
             source=row["source"],
             source_date=row["source_date"],
         )
-        for row in _rows("model_units.csv")
+        for row in rows("model_units.csv")
     }
 
 
@@ -126,7 +121,7 @@ def _prices() -> dict[tuple[str, str, str], UnitPrice]:
         (row["model_id"], row["region"], row["commitment"]): UnitPrice(
             usd_per_hour=float(row["usd_per_hour"]), source=row["source"], source_date=row["source_date"]
         )
-        for row in _rows("model_unit_prices.csv")
+        for row in rows("model_unit_prices.csv")
     }
 
 
@@ -224,7 +219,7 @@ def _unknown(model_id: str) -> str:
             f"{', '.join(sorted(lengths))}"
         )
     near = difflib.get_close_matches(model_id, offers, n=3, cutoff=0.5)
-    profile = model_id.split(".")[0] in ("us", "eu", "apac", "global", "jp", "au", "us-gov")
+    profile = bool(split_profile(model_id)[0])
     hint = "units are of one region, so leave the profile's prefix away; " if profile else ""
     nearest = f"nearest: {', '.join(near)}; " if near else ""
     return (

@@ -7,15 +7,14 @@ from "Prompt caching for faster model inference" (Amazon Bedrock User Guide).
 
 from __future__ import annotations
 
-import csv
 import difflib
 import functools
 import re
 from dataclasses import dataclass
-from importlib import resources
 from typing import TYPE_CHECKING, Literal
 
 from tokenmill.core._checks import as_texts, as_whole, positive, text
+from tokenmill.core._tables import rows
 from tokenmill.core.bedrock_profiles import split_profile
 from tokenmill.core.errors import TokenmillError
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 # "To include a variable, enclose a word in double curly braces" (TextPromptTemplateConfiguration).
 BRACES = re.compile(r"\{\{\s*(.*?)\s*\}\}", re.DOTALL)
+NO_LETTER = re.compile(r"[^A-Za-z ]+")
 VARIABLE = re.compile(r"([0-9a-zA-Z][_-]?){1,100}")
 MOST_VARIABLES = 20
 # Bounds of characters a token in English and in code: the providers' pages say 3.5 to 4 on average, and whole
@@ -138,14 +138,13 @@ class CacheRule:
 @functools.cache
 def cache_rules() -> dict[str, CacheRule]:
     """Return what each model's cache takes, by foundation model."""
-    content = resources.files("tokenmill.core").joinpath("data", "prompt_caching.csv").read_text("utf-8")
     return {
         row["model_id"]: CacheRule(
             minimum_tokens=int(row["minimum_tokens"]),
             maximum_points=int(row["maximum_points"]),
             fields=tuple(row["fields"].split()),
         )
-        for row in csv.DictReader(content.splitlines())
+        for row in rows("prompt_caching.csv")
     }
 
 
@@ -166,8 +165,8 @@ def estimate_tokens(content: str) -> TokenRange:
     """
     if not content:
         return TokenRange(0, 0)
-    letters = sum(character.isascii() and (character.isalpha() or character == " ") for character in content)
-    foreign = sum(not character.isascii() for character in content)
+    letters = len(NO_LETTER.sub("", content))
+    foreign = len(content) - len(content.encode("ascii", "ignore"))
     signs = len(content) - letters - foreign
     low = letters / MOST_LETTERS_A_TOKEN + signs * FEWEST_TOKENS_A_SIGN + foreign * FEWEST_TOKENS_A_FOREIGN
     high = letters / FEWEST_LETTERS_A_TOKEN + signs * MOST_TOKENS_A_SIGN + foreign * MOST_TOKENS_A_FOREIGN

@@ -6,10 +6,9 @@ version; a tier that a model has is one that the price table knows a price of.
 
 from __future__ import annotations
 
-import csv
 import functools
-from importlib import resources
 
+from tokenmill.core._tables import rows
 from tokenmill.core.bedrock_prices import bedrock_prices
 from tokenmill.core.bedrock_profiles import split_profile
 
@@ -46,16 +45,15 @@ def serving_notes(model_id: str, *, service_tier: str | None = None, optimized: 
 @functools.cache
 def latency_optimized() -> frozenset[str]:
     """Return the foundation models with a faster version."""
-    text = resources.files("tokenmill.core").joinpath("data", "latency_optimized.csv").read_text("utf-8")
-    return frozenset(row["model_id"] for row in csv.DictReader(text.splitlines()))
+    return frozenset(row["model_id"] for row in rows("latency_optimized.csv"))
 
 
 def _tiers(foundation: str) -> set[str]:
     """The tiers with a price, of the model or a profile of it; none for a model that the table lacks."""
     return {
         tier
-        for name, rows in bedrock_prices().items()
+        for name, prices in bedrock_prices().items()
         if split_profile(name)[1] == foundation
-        for row in rows.values()
+        for row in prices.values()
         for tier in row.tiers
     }

@@ -8,15 +8,14 @@ below the quota comes from a `max_tokens` far above the answers.
 
 from __future__ import annotations
 
-import csv
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tokenmill.core._checks import as_whole, numeric, positive, text
+from tokenmill.core._tables import rows
 from tokenmill.core.bedrock_profiles import split_profile
 from tokenmill.core.errors import TokenmillError
 
@@ -220,10 +219,9 @@ def _longest(model: str, known: Mapping[str, object]) -> str | None:
 
 @functools.cache
 def _listed() -> dict[str, Burndown]:
-    text = resources.files("tokenmill.core").joinpath("data", "token_burndown.csv").read_text("utf-8")
     return {
         row["prefix"]: Burndown(
             factor=float(row["factor"]), documented=row["documented"] == "yes", source=row["source"]
         )
-        for row in csv.DictReader(text.splitlines())
+        for row in rows("token_burndown.csv")
     }

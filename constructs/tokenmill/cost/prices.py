@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
 import functools
 import math
 from dataclasses import dataclass
-from importlib import resources
 from typing import TYPE_CHECKING
 
+from tokenmill.core._tables import rows
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.instances import PRICE_MAX_AGE_DAYS, instance_catalog
 from tokenmill.core.model_units import unit_price
@@ -42,8 +41,7 @@ class ItemPrice:
 
 @functools.cache
 def _rows() -> tuple[dict[str, str], ...]:
-    text = resources.files("tokenmill.core").joinpath("data", "service_prices.csv").read_text("utf-8")
-    return tuple(csv.DictReader(text.splitlines()))
+    return tuple(rows("service_prices.csv"))
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from tokenmill.core.model_units import ARN
 from tokenmill.cost.assembly import TOKEN, NotKnownError, plain_text
 from tokenmill.cost.charge import Charge
 from tokenmill.scaling.office_hours import OfficeHours
+from tokenmill_runtime.units_plan import quota_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from tokenmill.cost.assembly import CostStack, Resource
 
 UNITS_TYPE = "Custom::TokenmillProvisionedThroughput"
-# What a deployment buys is without commitment.
-QUOTA = "Model units no-commitment Provisioned Throughputs across {} models"
 
 
 def unit_charges(resource: Resource, stack: CostStack) -> Iterable[Charge]:
@@ -83,10 +82,9 @@ def most_units(resource: Resource) -> tuple[str, float, float]:
         most += int(scaling["Ceiling"]) - always
     if properties.get("Replacement") == "MAKE_BEFORE_BREAK":
         most += always
-    custom = "custom-model/" in plain_text(properties.get("ModelId")) or TOKEN in plain_text(
-        properties.get("ModelId")
-    )
-    return QUOTA.format("custom" if custom else "base"), busiest, most
+    model = plain_text(properties.get("ModelId"))
+    # What a deployment buys is without commitment.
+    return quota_name(custom="custom-model/" in model or TOKEN in model), busiest, most
 
 
 def _model(value: object) -> str:
