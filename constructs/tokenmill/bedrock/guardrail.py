@@ -14,6 +14,7 @@ from constructs import Construct
 
 from tokenmill.bedrock.guardrail_values import GuardrailPolicies
 from tokenmill.bedrock.homes import WITHOUT_GUARDRAILS, check_place, check_type
+from tokenmill.core._checks import is_token
 from tokenmill.core._kinds import KEY, choice, instance, resource, texts
 from tokenmill.core.errors import TokenmillError
 from tokenmill.security import actions
@@ -261,13 +262,13 @@ class ImportedGuardrail:
         for name in ("guardrail_arn", "guardrail_version"):
             if not isinstance(getattr(self, name), str):
                 raise TokenmillError(f"{name} is {getattr(self, name)!r:.80}; give it as a text")
-        if not cdk.Token.is_unresolved(self.guardrail_arn) and not ARN.fullmatch(self.guardrail_arn):
+        if not is_token(self.guardrail_arn) and not ARN.fullmatch(self.guardrail_arn):
             raise TokenmillError(
                 f"guardrail_arn is {self.guardrail_arn!r}; it must be of the form "
                 "arn:aws:bedrock:us-east-1:111122223333:guardrail/abc123, without a version"
             )
         version = self.guardrail_version
-        if not cdk.Token.is_unresolved(version) and not VERSION.fullmatch(version):
+        if not is_token(version) and not VERSION.fullmatch(version):
             raise TokenmillError(
                 f"guardrail_version is {version!r}; it must be a number such as '3' (DRAFT would change "
                 "under its callers)"

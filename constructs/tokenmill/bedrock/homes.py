@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import aws_cdk as cdk
 from constructs import Construct
 
-from tokenmill.core._checks import text
+from tokenmill.core._checks import is_token, text
 from tokenmill.core.errors import TokenmillError
-from tokenmill.security.place import known, place_of
+from tokenmill.security.place import known, node_of, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -68,10 +68,11 @@ def check_place(scope: object, id: object, resources: Mapping[str, cdk.IResource
     if not isinstance(scope, Construct):
         raise TokenmillError(f"scope is {scope!r:.80}; give a stack or a construct in one")
     text("id", id)
+    node = node_of(scope)
     if isinstance(scope, cdk.App | cdk.Stage):
-        raise TokenmillError(f"scope is {scope.node.path or 'the app'!r}; give a stack or a construct in one")
-    if scope.node.try_find_child(str(id)) is not None:
-        raise TokenmillError(f"{scope.node.path} has a construct called {id!r} already; give each its own id")
+        raise TokenmillError(f"scope is {node.path or 'the app'!r}; give a stack or a construct in one")
+    if node.try_find_child(str(id)) is not None:
+        raise TokenmillError(f"{node.path} has a construct called {id!r} already; give each its own id")
     check_home(scope, resources)
 
 
@@ -92,7 +93,7 @@ def check_home(scope: IConstruct, resources: Mapping[str, cdk.IResource | None])
         raise TokenmillError(f"{here} has no Amazon Bedrock; choose a region outside of China")
     for name, found in resources.items():
         home = here if found is None else found.env.region
-        if home != here and not cdk.Token.is_unresolved(home):
+        if home != here and not is_token(home):
             raise TokenmillError(
                 f"{name} is in {home}, and the stack in {here}, which uses what is in its own region; give "
                 f"one in {here}"

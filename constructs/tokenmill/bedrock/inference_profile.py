@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from tokenmill.bedrock.foundation_model import (
 )
 from tokenmill.bedrock.homes import check_place
 from tokenmill.bedrock.model import FixedModel
-from tokenmill.core._checks import known, text
+from tokenmill.core._checks import is_token, known, text
 from tokenmill.core._kinds import text_map
 from tokenmill.core.bedrock_profiles import GLOBAL, WITHOUT_APPLICATION_PROFILES, split_profile
 from tokenmill.core.errors import TokenmillError
@@ -162,7 +163,7 @@ class InferenceProfile(FixedModel, Construct):
         prefix = cdk.Names.unique_resource_name(self, max_length=LONGEST_NAME - 9, separator="-")
         return f"{prefix}-{content}"
 
-    @property
+    @functools.cached_property
     def arn(self) -> str:
         """The profile's ARN."""
         return self.resource.attr_inference_profile_arn
@@ -172,7 +173,7 @@ class InferenceProfile(FixedModel, Construct):
         """The profile's ARN, which Converse takes."""
         return self.arn
 
-    @property
+    @functools.cached_property
     def metric_dimension(self) -> str:
         """The profile's own id, which Bedrock's metrics have for ModelId."""
         return self.resource.attr_inference_profile_id
@@ -227,7 +228,7 @@ def _check_tags(given: Mapping[str, str] | None) -> dict[str, str]:
         )
     for key, value in tags.items():
         for name, found, most in (("key", key, LONGEST_KEY), ("value", value, LONGEST_VALUE)):
-            if name == "value" and cdk.Token.is_unresolved(found):
+            if name == "value" and is_token(found):
                 continue
             known(f"tag {name}", found)
             if len(found) > most or not TAG.fullmatch(found):

@@ -15,7 +15,6 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from tokenmill.bedrock.homes import check_place
-from tokenmill.bedrock.resources import ID as RESOURCES_ID
 from tokenmill.bedrock.resources import BedrockResources
 from tokenmill.core._checks import as_whole, as_whole_or_none, plain_folder
 from tokenmill.core._kinds import BUCKET, KEY, LOG_GROUP, flags, instance_or_none, resource, texts
@@ -24,7 +23,8 @@ from tokenmill.security import actions
 from tokenmill.security.acknowledge import acknowledge, any_resource
 from tokenmill.security.bucket import private_bucket
 from tokenmill.security.hosting import RETENTION_NAMES
-from tokenmill.security.place import ACCOUNT_ID, PARTITION, REGION
+from tokenmill.security.place import ACCOUNT_ID, PARTITION, REGION, arn_in
+from tokenmill.security.rights import Right, allow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -184,18 +184,19 @@ class InvocationLogging(Construct):
         if bucket is not None:
             self.bucket = self._bucket("Bucket", bucket)
             properties["S3"] = {"Bucket": self.bucket.bucket_name, "Prefix": bucket.prefix}
-        BedrockResources.of(self).logged_by = self.node.path
-        self.resource = BedrockResources.of(self).resource(
+        shared = BedrockResources.of(self)
+        shared.logged_by = self.node.path
+        self.resource = shared.resource(
             self,
             "Setting",
             resource_type=RESOURCE_TYPE,
             properties=properties,
-            statements=self._statements(replace_existing),
+            statements=self._rights(replace_existing),
         )
         # Bedrock looks at once whether it may write, and may until the setting is gone.
         for made in self._waits_for:
             self.resource.node.add_dependency(made)
-        self._acknowledge(replace_existing)
+        _acknowledge(shared, replace_existing)
 
     def _stream(self, stream: LogStream) -> dict[str, str]:
         self.log_group = stream.log_group or logs.LogGroup(
@@ -211,17 +212,11 @@ class InvocationLogging(Construct):
             assumed_by=iam.ServicePrincipal(SERVICE, conditions=_of_this_account()),
             description="Amazon Bedrock writes invocation logs with it",
         )
-        events = cdk.Stack.of(self).format_arn(
-            service="logs",
-            resource="log-group",
-            resource_name=f"{self.log_group.log_group_name}:log-stream:{STREAM}",
-            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
-        )
-        self.role.add_to_policy(
-            iam.PolicyStatement(actions=list(actions.INVOCATION_LOG_WRITE), resources=[events])
-        )
+        name = self.log_group.log_group_name
+        events = arn_in(self, "logs", f"log-group:{name}:log-stream:{STREAM}")
+        allow(self.role, Right(actions.INVOCATION_LOG_WRITE, [events]))
         self._waits_for.append(self.role)
-        named = {"LogGroup": self.log_group.log_group_name, "Role": self.role.role_arn}
+        named = {"LogGroup": name, "Role": self.role.role_arn}
         if stream.large_data is None:
             return named
         self.large_data_bucket = self._bucket("LargeData", stream.large_data)
@@ -271,37 +266,34 @@ class InvocationLogging(Construct):
             )
         return bucket
 
-    def _statements(self, replace_existing: bool) -> list[iam.PolicyStatement]:
-        parameter = cdk.Stack.of(self).format_arn(
-            service="ssm", resource="parameter", resource_name=PARAMETER.lstrip("/")
-        )
+    def _rights(self, replace_existing: bool) -> list[Right]:
+        parameter = arn_in(self, "ssm", f"parameter{PARAMETER}")
         passed = [] if self.role is None else [self.role.role_arn]
         if replace_existing:
             # The role of the setting that is put back in the end is not ours.
             passed = [f"arn:{PARTITION}:iam::{ACCOUNT_ID}:role/*"]
-        statements = [
-            iam.PolicyStatement(actions=list(actions.INVOCATION_LOGGING), resources=["*"]),
-            iam.PolicyStatement(actions=list(actions.INVOCATION_LOGGING_OWNER), resources=[parameter]),
+        rights = [
+            Right(actions.INVOCATION_LOGGING, ["*"]),
+            Right(actions.INVOCATION_LOGGING_OWNER, [parameter]),
         ]
         if passed:
-            service = {"StringEquals": {"iam:PassedToService": SERVICE}}
-            statements.append(
-                iam.PolicyStatement(actions=list(actions.PASS_ROLE), resources=passed, conditions=service)
+            rights.append(
+                Right(actions.PASS_ROLE, passed, {"StringEquals": {"iam:PassedToService": SERVICE}})
             )
-        return statements
+        return rights
 
-    def _acknowledge(self, replace_existing: bool) -> None:
-        role = BedrockResources.of(self).handler.role
-        reasons = {
-            any_resource(): "Invocation logging is one setting of an account and region: its actions take no "
-            "resource in a policy."
-        }
-        if replace_existing:
-            reasons[any_resource("arn:<AWS::Partition>:iam::<AWS::AccountId>:role/*")] = (
-                "The setting that is put back names a role that only the deployment finds, and it is passed "
-                "to Amazon Bedrock only."
-            )
-        acknowledge(role, reasons)
+
+def _acknowledge(shared: BedrockResources, replace_existing: bool) -> None:
+    reasons = {
+        any_resource(): "Invocation logging is one setting of an account and region: its actions take no "
+        "resource in a policy."
+    }
+    if replace_existing:
+        reasons[any_resource("arn:<AWS::Partition>:iam::<AWS::AccountId>:role/*")] = (
+            "The setting that is put back names a role that only the deployment finds, and it is passed to "
+            "Amazon Bedrock only."
+        )
+    acknowledge(shared.handler.role, reasons)
 
 
 def _given(stream: LogStream | None, bucket: LogBucket | None) -> dict[str, cdk.IResource | None]:
@@ -317,8 +309,8 @@ def _given(stream: LogStream | None, bucket: LogBucket | None) -> dict[str, cdk.
 
 
 def _check_only(scope: Construct) -> None:
-    made = cdk.Stack.of(scope).node.try_find_child(RESOURCES_ID)
-    owner = made.logged_by if isinstance(made, BedrockResources) else ""
+    made = BedrockResources.found(scope)
+    owner = "" if made is None else made.logged_by
     if owner:
         raise TokenmillError(
             f"{owner} sets invocation logging already, which is one setting of an account and region; give "

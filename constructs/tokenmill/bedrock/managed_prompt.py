@@ -42,6 +42,7 @@ from tokenmill.core.prompt_text import (
 )
 from tokenmill.security import actions
 from tokenmill.security.acknowledge import acknowledge_resources
+from tokenmill.security.place import stack_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,7 +135,7 @@ class ManagedPrompt(Construct):
     def _version(self, default: dict[str, Any]) -> bedrock.CfnPromptVersion:
         # A version is a copy of the prompt as it was: another description replaces the resource, which makes
         # a new version, and RETAIN keeps the old one.
-        content = json.dumps(cdk.Stack.of(self).resolve(default), sort_keys=True)
+        content = json.dumps(stack_of(self).resolve(default), sort_keys=True)
         digest = hashlib.sha256(content.encode()).hexdigest()
         version = bedrock.CfnPromptVersion(
             self,
@@ -218,13 +219,12 @@ class ManagedPrompt(Construct):
         threshold: float,
         missing: str,
     ) -> cloudwatch.CfnAlarm:
-        model = cloudwatch.CfnAlarm.DimensionProperty(name=MODEL_DIMENSION, value=self.model.metric_dimension)
         return cloudwatch.CfnAlarm(
             self,
             id,
             namespace=NAMESPACE,
             metric_name=metric,
-            dimensions=[model],
+            dimensions=[{"name": MODEL_DIMENSION, "value": self.model.metric_dimension}],
             statistic="Sum",
             period=QUARTER_SECONDS,
             evaluation_periods=settings.quarters,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,8 @@ from tokenmill.core.errors import TokenmillError
 from tokenmill.core.model_units import monthly_usd
 from tokenmill.security import actions
 from tokenmill.security.acknowledge import acknowledge_resources
+from tokenmill.security.json_text import json_text
+from tokenmill.security.place import STACK_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -282,7 +285,7 @@ class ProvisionedThroughput(UnitMetrics):
         self._guard(scaling, self._hours)
         self._scaling = scaling
         document = scaling.document()
-        self._set("Scaling", cdk.Stack.of(self).to_json_string(document))
+        self._set("Scaling", json.dumps(document, separators=(",", ":")))
         return self._task("Scale", EVERY_FIVE_MINUTES, {"UnitsTask": SCALE, "Scaling": document})
 
     def _guard(self, scaling: UnitScaling, hours: Sequence[UnitHours]) -> None:
@@ -328,6 +331,15 @@ class ProvisionedThroughput(UnitMetrics):
         assert isinstance(found, cdk.CfnResource)
         return found
 
+    @functools.cached_property
+    def _identity(self) -> dict[str, str]:
+        """What names the resource to the function, asked of CDK once for all schedules."""
+        return {
+            "PhysicalResourceId": self.resource.ref,
+            "StackId": STACK_ID,
+            "LogicalResourceId": self._own.logical_id,
+        }
+
     def _task(
         self, id: str, expression: str, event: Mapping[str, object], *, time_zone: str = "Etc/UTC"
     ) -> scheduler.CfnSchedule:
@@ -343,16 +355,10 @@ class ProvisionedThroughput(UnitMetrics):
         return made
 
     def _input(self, event: Mapping[str, object]) -> str:
-        return cdk.Stack.of(self).to_json_string(self._event(event))
+        return json_text(self, self._event(event))
 
     def _event(self, event: Mapping[str, object]) -> dict[str, object]:
-        return {
-            **event,
-            "PhysicalResourceId": self.resource.ref,
-            "StackId": cdk.Aws.STACK_ID,
-            "LogicalResourceId": self._own.logical_id,
-            "Properties": dict(self._properties),
-        }
+        return {**event, **self._identity, "Properties": dict(self._properties)}
 
     def _mean_units(self) -> float:
         """Units without traffic, as a mean over the hours of a week."""

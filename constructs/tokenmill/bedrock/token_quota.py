@@ -11,7 +11,7 @@ from constructs import Construct
 
 from tokenmill.bedrock.foundation_model import bedrock_metric, named_model
 from tokenmill.bedrock.homes import check_place
-from tokenmill.core._checks import known, numeric, positive, text
+from tokenmill.core._checks import is_token, known, numeric, positive, text
 from tokenmill.core._kinds import TOPIC, instance_or_none, resource
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.token_quota import QuotaLoad
@@ -209,7 +209,7 @@ def _check_quota(tokens_per_minute: float) -> None:
 
 
 def _check_target(target: object) -> None:
-    if target is None or (isinstance(target, str) and cdk.Token.is_unresolved(target)):
+    if target is None or (isinstance(target, str) and is_token(target)):
         return
     text("target", target)
     if len(str(target)) > LONGEST_DIMENSION or not str(target).isascii():

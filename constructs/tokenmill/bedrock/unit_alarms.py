@@ -140,7 +140,7 @@ class UnitAlarmSet(Construct):
             alarm_description=description,
             namespace=namespace,
             metric_name=name,
-            dimensions=[cloudwatch.CfnAlarm.DimensionProperty(name=key, value=value)],
+            dimensions=[{"name": key, "value": value}],
             statistic=statistic,
             period=period,
             evaluation_periods=periods[0],

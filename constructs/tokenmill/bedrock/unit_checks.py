@@ -14,7 +14,7 @@ from tokenmill.bedrock.foundation_model import check_model_home
 from tokenmill.bedrock.homes import account_of, check_place, region_of
 from tokenmill.bedrock.options import check_fallback
 from tokenmill.bedrock.unit_values import MOST_UNITS, Commitment, Replacement, UnitAlarms, checked_usd
-from tokenmill.core._checks import whole
+from tokenmill.core._checks import is_token, whole
 from tokenmill.core._kinds import flags, instance_or_none
 from tokenmill.core.bedrock_prices import bedrock_prices, nearest_ids, profile_of
 from tokenmill.core.errors import TokenmillError
@@ -186,7 +186,7 @@ def _model(model: str | UnlistedModel, region: str | None) -> UnitModel:
         return UnitModel(
             model=name, base=None if name.startswith("arn:") else name, custom="custom-model/" in name
         )
-    if isinstance(model, str) and cdk.Token.is_unresolved(model):
+    if isinstance(model, str) and is_token(model):
         return UnitModel(model=model, base=None, custom=True)
     return unit_model(model, region)
 
@@ -268,7 +268,7 @@ def shown(model: UnitModel) -> str:
     Args:
         model: The model.
     """
-    return model.base or ("the custom model" if cdk.Token.is_unresolved(model.model) else model.model)
+    return model.base or ("the custom model" if is_token(model.model) else model.model)
 
 
 @jsii.implements(IValidation)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import aws_cdk as cdk
-from aws_cdk import aws_iam as iam
-
 from tokenmill.bedrock.resources import LEDGER_PREFIX
+from tokenmill.core._checks import is_token
 from tokenmill.security import actions
 from tokenmill.security.place import ACCOUNT_ID, PARTITION, REGION, STACK_ID
+from tokenmill.security.rights import Right
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tokenmill.core.model_units import UnitModel
 
 HANDLE_PREFIX = "/tokenmill/models"
@@ -37,7 +34,7 @@ def model_arn(model: UnitModel | str) -> str:
         model: A purchase's model, or the id of a foundation model.
     """
     name = model if isinstance(model, str) else model.model
-    if name.startswith("arn:") or cdk.Token.is_unresolved(name):
+    if name.startswith("arn:") or is_token(name):
         return name
     return f"arn:{PARTITION}:bedrock:{REGION}::foundation-model/{name}"
 
@@ -47,7 +44,7 @@ def bought() -> str:
     return arn("bedrock", "provisioned-model/*")
 
 
-def unit_statements(model: UnitModel, *, handle: str) -> list[iam.PolicyStatement]:
+def unit_statements(model: UnitModel, *, handle: str) -> list[Right]:
     """Return exactly what one resource of provisioned units takes.
 
     Changing and deleting has no condition on tags, although the function touches nothing without its tag: a
@@ -60,15 +57,15 @@ def unit_statements(model: UnitModel, *, handle: str) -> list[iam.PolicyStatemen
     units = bought()
     parameters = [arn("ssm", f"parameter{handle}"), arn("ssm", f"parameter{LEDGER_PREFIX}/*")]
     return [
-        _allow(actions.UNITS_BUY, [model_arn(model)]),
-        _allow(actions.UNITS_LIST, ["*"]),
-        _allow(actions.UNITS_CHANGE, [units]),
-        _allow(actions.UNITS_QUOTA_READ, ["*"]),
-        _allow(actions.UNITS_LEDGER, parameters),
-        _allow(actions.UNITS_LEDGER_LIST, [arn("ssm", f"parameter{LEDGER_PREFIX}"), parameters[1]]),
-        _allow(actions.UNITS_ALARM, [arn("cloudwatch", f"alarm:{ALARM_PREFIX}*")]),
-        _allow(actions.UNITS_USE_READ, ["*"]),
-        _allow(actions.UNITS_STACK_READ, [STACK_ID]),
+        Right(actions.UNITS_BUY, [model_arn(model)]),
+        Right(actions.UNITS_LIST, ["*"]),
+        Right(actions.UNITS_CHANGE, [units]),
+        Right(actions.UNITS_QUOTA_READ, ["*"]),
+        Right(actions.UNITS_LEDGER, parameters),
+        Right(actions.UNITS_LEDGER_LIST, [arn("ssm", f"parameter{LEDGER_PREFIX}"), parameters[1]]),
+        Right(actions.UNITS_ALARM, [arn("cloudwatch", f"alarm:{ALARM_PREFIX}*")]),
+        Right(actions.UNITS_USE_READ, ["*"]),
+        Right(actions.UNITS_STACK_READ, [STACK_ID]),
     ]
 
 
@@ -85,7 +82,3 @@ def unit_reasons() -> dict[str, str]:
         "deployments, whose names no template knows.",
         arn("cloudwatch", f"alarm:{ALARM_PREFIX}*"): "An alarm on units that were kept is named after them.",
     }
-
-
-def _allow(allowed: Sequence[str], resources: Sequence[str]) -> iam.PolicyStatement:
-    return iam.PolicyStatement(actions=list(allowed), resources=list(resources))

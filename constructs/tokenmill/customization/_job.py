@@ -11,11 +11,14 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from tokenmill.customization._states import RECIPE_DIGITS, JobAbout, Naming, definition
-from tokenmill.endpoints.job import tag_job
+from tokenmill.endpoints.job import job_tags
 from tokenmill.security import actions
 from tokenmill.security.acknowledge import acknowledge, any_resource
+from tokenmill.security.json_text import json_text
 from tokenmill.security.logs import log_group
+from tokenmill.security.place import PARTITION, arn_in, place_of, stack_of
 from tokenmill.security.printed import printed
+from tokenmill.security.rights import Right, allow
 from tokenmill.security.state_machine import logged_state_machine
 from tokenmill_runtime import artifact_versions
 
@@ -60,12 +63,7 @@ class ArtifactJob(Construct):
         Args:
             grantee: The principal.
         """
-        runs = cdk.Stack.of(self).format_arn(
-            service="states",
-            resource="execution",
-            resource_name=f"{self.state_machine.attr_name}:*",
-            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
-        )
+        runs = arn_in(self, "states", f"execution:{self.state_machine.attr_name}:*")
         watch = iam.Grant.add_to_principal(
             grantee=grantee, actions=list(actions.JOB_WATCH), resource_arns=[runs]
         )
@@ -82,11 +80,9 @@ class ArtifactJob(Construct):
         "Cross-service confused deputy prevention" (Amazon Bedrock user guide); `source` is the kind of job
         that may take it, where AWS documents one.
         """
-        here = cdk.Stack.of(self)
-        conditions: dict[str, Any] = {"StringEquals": {"aws:SourceAccount": here.account}}
+        conditions: dict[str, Any] = {"StringEquals": {"aws:SourceAccount": place_of(self).account}}
         if source is not None:
-            arn = here.format_arn(service="bedrock", resource=source, resource_name="*")
-            conditions["ArnEquals"] = {"aws:SourceArn": arn}
+            conditions["ArnEquals"] = {"aws:SourceArn": self._bedrock_arn(source)}
         principal = iam.ServicePrincipal(BEDROCK, conditions=conditions)
         return iam.Role(self, "ServiceRole", assumed_by=principal, description=description)
 
@@ -96,25 +92,25 @@ class ArtifactJob(Construct):
         making: Making,
         *,
         recipe: str,
-        statements: Sequence[iam.PolicyStatement],
+        rights: Sequence[Right],
         hosting: FunctionHosting,
     ) -> stepfunctions.CfnStateMachine:
         naming = Naming(artifact=self.artifact.path, base=self._base_name(), recipe=recipe)
-        document = definition(about, naming, making, partition=cdk.Aws.PARTITION)
-        role = self._machine_role(about, statements)
+        document = definition(about, naming, making, partition=PARTITION)
+        role = self._machine_role(about, rights)
         logs = log_group(self, "Logs", hosting)
         made = logged_state_machine(
             self,
             "Resource",
-            definition=cdk.Stack.of(self).to_json_string(document),
+            definition=json_text(self, document),
             role_arn=role.role_arn,
             log_group_arn=logs.log_group_arn,
+            tags=job_tags(self, kind=about.kind, name=about.name),
         )
         made.node.add_dependency(role)
-        tag_job(made, kind=about.kind, name=about.name)
         return made
 
-    def _machine_role(self, about: JobAbout, statements: Sequence[iam.PolicyStatement]) -> iam.Role:
+    def _machine_role(self, about: JobAbout, rights: Sequence[Right]) -> iam.Role:
         role = iam.Role(
             self,
             "Role",
@@ -122,46 +118,39 @@ class ArtifactJob(Construct):
             description=f"Runs the job that {about.about}"[:1000],
         )
         versions = self.artifact.version_arns
-        never = {"StringEquals": {"ssm:Overwrite": "true"}}
-        record = (*actions.ARTIFACT_VERSION_READ, *actions.ARTIFACT_VERSION_CREATE)
-        fixed = (
-            iam.PolicyStatement(
-                actions=list(actions.PASS_ROLE),
-                resources=[self.service_role.role_arn],
-                conditions={"StringEquals": {"iam:PassedToService": BEDROCK}},
-            ),
-            iam.PolicyStatement(actions=list(record), resources=[versions]),
+        passed = {"StringEquals": {"iam:PassedToService": BEDROCK}}
+        allow(
+            role,
+            *rights,
+            Right(actions.PASS_ROLE, [self.service_role.role_arn], passed),
+            Right([*actions.ARTIFACT_VERSION_READ, *actions.ARTIFACT_VERSION_CREATE], [versions]),
             iam.PolicyStatement(
                 effect=iam.Effect.DENY,
                 actions=list(actions.ARTIFACT_VERSION_CREATE),
                 resources=[versions],
-                conditions=never,
+                conditions={"StringEquals": {"ssm:Overwrite": "true"}},
             ),
-            iam.PolicyStatement(
-                actions=[*actions.STATE_MACHINE_LOGS, *actions.STATE_MACHINE_TRACES], resources=["*"]
-            ),
+            Right([*actions.STATE_MACHINE_LOGS, *actions.STATE_MACHINE_TRACES], ["*"]),
         )
-        for statement in (*statements, *fixed):
-            role.add_to_policy(statement)
-        wide = [arn for statement in statements for arn in statement.resources if arn.endswith("*")]
+        wide = [arn for right in rights for arn in right.resources if arn.endswith("*")]
         acknowledge(
             role,
             {
                 any_resource(): "Log deliveries, resource policies and X-Ray take no resource in a policy.",
-                any_resource(printed(role, versions)): "A run says which version it makes.",
-                **{any_resource(printed(role, arn)): UNNAMED for arn in wide},
+                any_resource(printed(self, versions)): "A run says which version it makes.",
+                **{any_resource(printed(self, arn)): UNNAMED for arn in wide},
             },
         )
         return role
 
     def _bedrock_arn(self, resource: str) -> str:
-        return cdk.Stack.of(self).format_arn(service="bedrock", resource=resource, resource_name="*")
+        return arn_in(self, "bedrock", f"{resource}/*")
 
     def _allow_folder(
         self, bucket: s3.IBucket, place: str, *, objects: Sequence[str], listing: Sequence[str]
     ) -> None:
         """Let the service role reach one folder ("name/*") or one object of a bucket of this account."""
-        account = {"StringEquals": {"aws:ResourceAccount": cdk.Stack.of(self).account}}
+        account = {"StringEquals": {"aws:ResourceAccount": place_of(self).account}}
         self._allow_place(bucket.bucket_arn, place, objects, listing, account)
 
     def _allow_place(
@@ -173,16 +162,14 @@ class ArtifactJob(Construct):
         conditions: Mapping[str, Any],
     ) -> None:
         role, listed = self.service_role, {**conditions, "StringLike": {"s3:prefix": place}}
-        for names, arn, condition in (
-            (objects, f"{bucket_arn}/{place}", conditions),
-            (listing, bucket_arn, listed),
-        ):
-            role.add_to_policy(
-                iam.PolicyStatement(actions=list(names), resources=[arn], conditions=dict(condition))
-            )
+        allow(
+            role,
+            Right(objects, [f"{bucket_arn}/{place}"], conditions or None),
+            Right(listing, [bucket_arn], listed),
+        )
         if place.endswith("*"):
             reason = "Bedrock reads or writes all the files of one folder, whose names a run decides."
-            acknowledge(role, {any_resource(f"{printed(role, bucket_arn)}/{place}"): reason})
+            acknowledge(role, {any_resource(f"{printed(self, bucket_arn)}/{place}"): reason})
 
     def _allow_key(self, key: kms.IKey | None, allowed: Sequence[str]) -> None:
         if key is not None:
@@ -196,7 +183,7 @@ def recipe_of(scope: Construct, document: Mapping[str, Any]) -> str:
         scope: A construct of the stack.
         document: What it is made of, which may hold tokens.
     """
-    text = json.dumps(cdk.Stack.of(scope).resolve(dict(document)), sort_keys=True, separators=(",", ":"))
+    text = json.dumps(stack_of(scope).resolve(dict(document)), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

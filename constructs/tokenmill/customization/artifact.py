@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
-from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from tokenmill.bedrock.homes import check_place
+from tokenmill.core._checks import is_token
 from tokenmill.core.errors import TokenmillError
 from tokenmill.security import actions
+from tokenmill.security.place import arn_in, stack_of
+from tokenmill.security.rights import Right
 from tokenmill_runtime import artifact_versions
 from tokenmill_runtime.model_artifact import RESOURCE_TYPE
 
@@ -51,7 +53,7 @@ class ModelArtifact(Construct):
     @property
     def version_arns(self) -> str:
         """The parameters of all versions, as a pattern of ARNs."""
-        return self._arn(self, f"{self.path}/*")
+        return _parameter_arn(self, f"{self.path}/*")
 
     def version(self, version: str) -> ArtifactVersion:
         """Return one version, which a consumer pins; the deployment fails where it is not there.
@@ -62,7 +64,7 @@ class ModelArtifact(Construct):
         Raises:
             TokenmillError: If the version is not of that form, or only known to a deployment.
         """
-        if isinstance(version, str) and cdk.Token.is_unresolved(version):
+        if isinstance(version, str) and is_token(version):
             raise TokenmillError("version is a token, which only a deployment knows; pin a version as text")
         problem = artifact_versions.version_problem(version)
         if problem:
@@ -84,12 +86,6 @@ class ModelArtifact(Construct):
                 f"{self.node.path} has a job already, {self._built_by[1].node.path}; give each job an "
                 "artifact of its own"
             )
-
-    @staticmethod
-    def _arn(scope: IConstruct, parameter: str) -> str:
-        return cdk.Stack.of(scope).format_arn(
-            service="ssm", resource="parameter", resource_name=parameter.removeprefix("/")
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +114,8 @@ class ArtifactVersion:
                 f"no job makes versions of {self.artifact.node.path}; give it to a ModelImport or a "
                 "ModelCustomization first"
             )
-        stack = cdk.Stack.of(scope)
-        if cdk.Stack.of(self.artifact.built_by[1]).node.path == stack.node.path:
+        stack, home = stack_of(scope), stack_of(self.artifact.built_by[1])
+        if home is stack:
             raise TokenmillError(
                 f"{self.artifact.built_by[1].node.path} and what pins its version are both in stack "
                 f"{stack.stack_name}; a deployment that misses the version rolls back the state machine that "
@@ -141,8 +137,7 @@ class ArtifactVersion:
         kind, job = self.artifact.built_by or ("", self.artifact)
         resources = BedrockResources.of(scope)
         path = self.artifact.path
-        one = ModelArtifact._arn(scope, artifact_versions.parameter_name(path, self.version))
-        every = ModelArtifact._arn(scope, path)
+        one = _parameter_arn(scope, artifact_versions.parameter_name(path, self.version))
         return resources.resource(
             scope,
             VERSION_ID,
@@ -151,11 +146,15 @@ class ArtifactVersion:
                 "Artifact": path,
                 "Version": self.version,
                 "Kind": kind,
-                "Stack": cdk.Stack.of(job).stack_name,
+                "Stack": stack_of(job).stack_name,
                 "Job": job.node.id,
             },
             statements=[
-                iam.PolicyStatement(actions=list(actions.ARTIFACT_VERSION_READ), resources=[one]),
-                iam.PolicyStatement(actions=list(actions.ARTIFACT_VERSION_LIST), resources=[every]),
+                Right(actions.ARTIFACT_VERSION_READ, [one]),
+                Right(actions.ARTIFACT_VERSION_LIST, [_parameter_arn(scope, path)]),
             ],
         )
+
+
+def _parameter_arn(scope: IConstruct, name: str) -> str:
+    return arn_in(scope, "ssm", f"parameter/{name.removeprefix('/')}")

@@ -18,7 +18,9 @@ from tokenmill.core.errors import TokenmillError
 from tokenmill.customization.artifact import ArtifactVersion
 from tokenmill.security import actions
 from tokenmill.security.acknowledge import acknowledge, any_resource
+from tokenmill.security.place import arn_in
 from tokenmill.security.printed import printed
+from tokenmill.security.rights import Right
 from tokenmill_runtime.model_deployment import LONGEST_PREFIX, RESOURCE_TYPE
 
 if TYPE_CHECKING:
@@ -126,7 +128,7 @@ class ModelDeployment(_Called):
                 "ModelArn": found.get_att_string("ModelArn"),
                 "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
             },
-            statements=self._statements(resources),
+            statements=self._rights(resources),
         )
         self.model_arn = self.resource.get_att_string("Arn")
 
@@ -135,18 +137,15 @@ class ModelDeployment(_Called):
         """The deployment's ARN."""
         return self.model_arn
 
-    def _statements(self, resources: BedrockResources) -> list[iam.PolicyStatement]:
-        stack = cdk.Stack.of(self)
+    def _rights(self, resources: BedrockResources) -> list[Right]:
         deployments, models = (
-            stack.format_arn(service="bedrock", resource=resource, resource_name="*")
-            for resource in ("custom-model-deployment", "custom-model")
+            arn_in(self, "bedrock", f"{kind}/*") for kind in ("custom-model-deployment", "custom-model")
         )
         role = resources.handler.role
         acknowledge(role, {any_resource(printed(role, arn)): UNNAMED for arn in (deployments, models)})
-        create, own = actions.MODEL_DEPLOYMENT_CREATE, actions.MODEL_DEPLOYMENT_OWN
         return [
-            iam.PolicyStatement(actions=list(create), resources=[models, deployments]),
-            iam.PolicyStatement(actions=list(own), resources=[deployments]),
+            Right(actions.MODEL_DEPLOYMENT_CREATE, [models, deployments]),
+            Right(actions.MODEL_DEPLOYMENT_OWN, [deployments]),
         ]
 
 

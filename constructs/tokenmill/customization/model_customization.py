@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import aws_cdk as cdk
-from aws_cdk import aws_iam as iam
-
 from tokenmill.bedrock.homes import check_place
 from tokenmill.core._checks import whole
 from tokenmill.core._kinds import KEY, instance, resource
@@ -21,6 +18,8 @@ from tokenmill.security import actions
 from tokenmill.security.acknowledge import acknowledge, any_resource
 from tokenmill.security.bucket import private_bucket
 from tokenmill.security.hosting import FunctionHosting
+from tokenmill.security.place import PARTITION, arn_in, known, place_of
+from tokenmill.security.rights import Right, allow
 
 if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
@@ -107,11 +106,9 @@ class ModelCustomization(ArtifactJob):
                 paid=True,
                 facts={"base_model": base_model},
             ),
-            customized(
-                self._request(made_of), partition=cdk.Aws.PARTITION, limit_seconds=seconds - MARGIN_SECONDS
-            ),
+            customized(self._request(made_of), partition=PARTITION, limit_seconds=seconds - MARGIN_SECONDS),
             recipe=recipe_of(self, made_of),
-            statements=self._statements(),
+            rights=self._rights(),
             hosting=FunctionHosting(),
         )
 
@@ -145,7 +142,7 @@ class ModelCustomization(ArtifactJob):
         }
 
     def _base_arn(self) -> str:
-        return _foundation_arn(cdk.Stack.of(self).region, self.base_model)
+        return _foundation_arn(place_of(self).region, self.base_model)
 
     def _let_train(self) -> None:
         data = self.data
@@ -170,33 +167,29 @@ class ModelCustomization(ArtifactJob):
 
     def _let_ask(self, teacher: str) -> None:
         """Let the job ask a teacher: the model here, or a profile and the model in each region behind it."""
-        stack = cdk.Stack.of(self)
+        region = place_of(self).region
         geography, model = split_profile(teacher)
-        arns = [_foundation_arn(stack.region, model)]
+        arns = [_foundation_arn(region, model)]
         if geography:
-            known = None if cdk.Token.is_unresolved(stack.region) else stack.region
-            regions = profile_route(teacher, known).regions or ("*",)
-            profile = stack.format_arn(service="bedrock", resource="inference-profile", resource_name=teacher)
+            regions = profile_route(teacher, known(region)).regions or ("*",)
+            profile = arn_in(self, "bedrock", f"inference-profile/{teacher}")
             arns = [profile, *(_foundation_arn(region, model) for region in regions)]
-        self.service_role.add_to_policy(
-            iam.PolicyStatement(actions=list(actions.TEACHER_INVOKE), resources=arns)
-        )
-        if arns[-1].startswith(f"arn:{cdk.Aws.PARTITION}:bedrock:*"):
+        allow(self.service_role, Right(actions.TEACHER_INVOKE, arns))
+        if arns[-1].startswith(f"arn:{PARTITION}:bedrock:*"):
             found = any_resource(f"arn:<AWS::Partition>:bedrock:*::foundation-model/{model}")
             acknowledge(self.service_role, {found: "A global profile calls the model in any region."})
 
-    def _statements(self) -> list[iam.PolicyStatement]:
+    def _rights(self) -> list[Right]:
         jobs, models = self._bedrock_arn("model-customization-job"), self._bedrock_arn("custom-model")
-        start = [self._base_arn(), models, jobs]
         return [
-            iam.PolicyStatement(actions=list(actions.CUSTOMIZATION_START), resources=start),
-            iam.PolicyStatement(actions=list(actions.CUSTOMIZATION_WATCH), resources=[jobs]),
-            iam.PolicyStatement(actions=list(actions.CUSTOM_MODEL_READ), resources=[models]),
+            Right(actions.CUSTOMIZATION_START, [self._base_arn(), models, jobs]),
+            Right(actions.CUSTOMIZATION_WATCH, [jobs]),
+            Right(actions.CUSTOM_MODEL_READ, [models]),
         ]
 
 
 def _foundation_arn(region: str, model: str) -> str:
-    return f"arn:{cdk.Aws.PARTITION}:bedrock:{region}::foundation-model/{model}"
+    return f"arn:{PARTITION}:bedrock:{region}::foundation-model/{model}"
 
 
 def _check(base_model: str, recipe: FineTuning | Distillation, data: TrainingData, limit_hours: int) -> None:

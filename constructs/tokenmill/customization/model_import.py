@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import aws_cdk as cdk
-from aws_cdk import aws_iam as iam
-
 from tokenmill.bedrock.homes import check_place, of_hosting, region_of
 from tokenmill.core._checks import whole
 from tokenmill.core._kinds import KEY, instance, instance_or_none, resource
@@ -18,6 +15,8 @@ from tokenmill.customization.artifact import ModelArtifact
 from tokenmill.customization.sources import ImportSource
 from tokenmill.security import actions
 from tokenmill.security.hosting import FunctionHosting
+from tokenmill.security.place import PARTITION
+from tokenmill.security.rights import Right
 
 if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
@@ -102,7 +101,7 @@ class ModelImport(ArtifactJob):
             about,
             making,
             recipe=recipe,
-            statements=self._statements(open_weights=open_weights),
+            rights=self._rights(open_weights=open_weights),
             hosting=hosting or FunctionHosting(),
         )
 
@@ -125,7 +124,7 @@ class ModelImport(ArtifactJob):
             "JobTags": tags_of(self.artifact),
             "ImportedModelTags": tags_of(self.artifact),
         }
-        return polled_import(request, partition=cdk.Aws.PARTITION), made_of
+        return polled_import(request, partition=PARTITION), made_of
 
     def _nova(self, key: str | None) -> tuple[Making, dict[str, Any]]:
         made_of: dict[str, Any] = {}
@@ -143,7 +142,7 @@ class ModelImport(ArtifactJob):
             "ClientRequestToken.$": TOKEN,
             "ModelTags": tags_of(self.artifact),
         }
-        return created_model(request, partition=cdk.Aws.PARTITION), made_of
+        return created_model(request, partition=PARTITION), made_of
 
     def _let_read(self) -> None:
         source = self.source
@@ -158,24 +157,21 @@ class ModelImport(ArtifactJob):
         elif source.s3_uri:
             # SageMaker's own bucket: another account's, so without the condition on the account.
             bucket, _, folder = source.s3_uri.removeprefix("s3://").partition("/")
-            arn = f"arn:{cdk.Aws.PARTITION}:s3:::{bucket}"
+            arn = f"arn:{PARTITION}:s3:::{bucket}"
             place = f"{folder.strip('/')}/*"
             self._allow_place(arn, place, actions.IMPORT_READ, actions.IMPORT_LIST, {})
 
-    def _statements(self, *, open_weights: bool) -> list[iam.PolicyStatement]:
+    def _rights(self, *, open_weights: bool) -> list[Right]:
         if open_weights:
             jobs, models = self._bedrock_arn("model-import-job"), self._bedrock_arn("imported-model")
-            run, read = actions.MODEL_IMPORT_RUN, actions.IMPORTED_MODEL_READ
             return [
-                iam.PolicyStatement(actions=list(run), resources=[jobs, models]),
-                iam.PolicyStatement(actions=list(read), resources=[models]),
+                Right(actions.MODEL_IMPORT_RUN, [jobs, models]),
+                Right(actions.IMPORTED_MODEL_READ, [models]),
             ]
         models = self._bedrock_arn("custom-model")
-        allowed = [*actions.CUSTOM_MODEL_CREATE, *actions.CUSTOM_MODEL_READ]
-        found = [iam.PolicyStatement(actions=allowed, resources=[models])]
+        found = [Right([*actions.CUSTOM_MODEL_CREATE, *actions.CUSTOM_MODEL_READ], [models])]
         if self.source.model_package:
-            package = [self.source.model_package]
-            found.append(iam.PolicyStatement(actions=list(actions.MODEL_PACKAGE_READ), resources=package))
+            found.append(Right(actions.MODEL_PACKAGE_READ, [self.source.model_package]))
         return found
 
 

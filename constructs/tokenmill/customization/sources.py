@@ -6,9 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-import aws_cdk as cdk
-
-from tokenmill.core._checks import known
+from tokenmill.core._checks import is_token, known
 from tokenmill.core._kinds import BUCKET, KEY, resource
 from tokenmill.core.errors import TokenmillError
 
@@ -81,7 +79,7 @@ class ImportSource:
                 "the source has no weights in a bucket, which is what Bedrock imports from; give "
                 "ModelSource.s3(bucket, prefix=...) or the source of a ModelMirror"
             )
-        if cdk.Token.is_unresolved(prefix) or not PREFIX.fullmatch(prefix):
+        if is_token(prefix) or not PREFIX.fullmatch(prefix):
             raise TokenmillError(
                 f"the weights' prefix is {prefix!r:.80}; it must name a folder, known at synth, of letters, "
                 "digits and -!_*'(). between slashes"

@@ -8,11 +8,13 @@ import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 
+from tokenmill.core._checks import is_token
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.lora import lora_parameters
 from tokenmill.endpoints.base import LlmEndpointBase
 from tokenmill.endpoints.component import lower_case_name
 from tokenmill.security import actions
+from tokenmill.security.place import PARTITION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,12 +98,11 @@ class LlmAdapter(LlmEndpointBase):
     def _grant_artifact(self, role: iam.IRole, bucket: s3.IBucket | None) -> None:
         # SageMaker loads artifacts with the execution role ("CreateModel API: Execution Role Permissions").
         name, _, key = self.adapter.artifact.removeprefix("s3://").partition("/")
-        place = f"arn:{cdk.Aws.PARTITION}:s3:::{name}" if bucket is None else bucket.bucket_arn
-        granted = role.add_to_principal_policy(
-            iam.PolicyStatement(actions=list(actions.MODEL_READ), resources=[f"{place}/{key}"])
+        place = f"arn:{PARTITION}:s3:::{name}" if bucket is None else bucket.bucket_arn
+        granted = iam.Grant.add_to_principal(
+            grantee=role, actions=list(actions.MODEL_READ), resource_arns=[f"{place}/{key}"]
         )
-        if granted.policy_dependable is not None:
-            self.component.node.add_dependency(granted.policy_dependable)
+        granted.apply_before(self.component)
         if bucket is not None and bucket.encryption_key is not None:
             bucket.encryption_key.grant(role, *actions.MODEL_KEY_READ)
 
@@ -189,7 +190,7 @@ def _check_bucket(adapter: Adapter, bucket: s3.IBucket, region: str) -> None:
             "was given; give its own bucket, or leave bucket out"
         )
     place = bucket.env.region
-    unknown = cdk.Token.is_unresolved(place) or cdk.Token.is_unresolved(region)
+    unknown = is_token(place) or is_token(region)
     if not unknown and place != region:
         raise TokenmillError(
             f"artifact of adapter {adapter.name} is in {place}, but the endpoint is in {region}; copy it to "

@@ -14,6 +14,7 @@ from tokenmill.endpoints.endpoint_checks import check_alarms
 from tokenmill.endpoints.endpoint_config import smallest_shares_mib, start_seconds
 from tokenmill.endpoints.model import Models
 from tokenmill.endpoints.watched import WatchedComponent
+from tokenmill.security.place import place_of, stack_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -158,7 +159,7 @@ class ServedComponent(LlmEndpointBase):
             _shape(serving, source, models, memory_mib=reserved)
             for (serving, source), reserved in zip(copies, memory, strict=True)
         ]
-        alike = len({shape.key(self) for shape in shapes}) == 1
+        alike = len(shapes) == 1 or len({shape.key(self) for shape in shapes}) == 1
         make = cfn if surroundings.deployment is None else WatchedComponent
         component = make(
             self,
@@ -228,7 +229,7 @@ class _Shape:
 
     def key(self, scope: Construct) -> str:
         """Return a text that is the same for the same shape, whatever tokens stand in it."""
-        return json.dumps(cdk.Stack.of(scope).resolve(asdict(self)), sort_keys=True)
+        return json.dumps(stack_of(scope).resolve(asdict(self)), sort_keys=True)
 
     def specification(
         self, fleet: Fleet
@@ -287,7 +288,7 @@ def resolved(
         servings: How a copy is cut on each type.
         source: Where weights and image come from.
     """
-    region = cdk.Stack.of(scope).region
+    region = place_of(scope).region
     return tuple((serving, source.resolve(scope, serving, region)) for serving in servings)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import aws_cdk as cdk
-
+from tokenmill.core._checks import is_token
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.instances import instance_type
 from tokenmill.core.regions import WITHOUT_COMPONENTS, WITHOUT_ENDPOINTS
@@ -14,6 +13,7 @@ from tokenmill.endpoints.fleet import RESERVATION
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    import aws_cdk as cdk
     from aws_cdk import aws_cloudwatch as cloudwatch
 
     from tokenmill.core.instances import InstanceType
@@ -34,7 +34,7 @@ def check_region(region: str, *, components: bool) -> None:
     Raises:
         TokenmillError: If CloudFormation has no such type there.
     """
-    if cdk.Token.is_unresolved(region):
+    if is_token(region):
         return
     if region in WITHOUT_ENDPOINTS:
         raise TokenmillError(
@@ -82,7 +82,7 @@ def check_endpoint(
         _check_storage(item, fleet, hosting)
         _check_routing(item, fleet)
         source.check(item, isolated=hosting.isolated, region=region)
-        if source.image is None and not cdk.Token.is_unresolved(region):
+        if source.image is None and not is_token(region):
             item.serving_image.registry_account(region)
 
 
@@ -156,12 +156,12 @@ def check_alarms(alarms: Iterable[cloudwatch.IAlarm], region: str) -> None:
     """
     for alarm in alarms:
         arn = alarm.alarm_arn
-        home = alarm.env.region if cdk.Token.is_unresolved(arn) else arn.split(":")[3]
+        home = alarm.env.region if is_token(arn) else arn.split(":")[3]
         _check_home(f"alarm {alarm.alarm_name}", home, region)
 
 
 def _check_home(name: str, home: str, region: str) -> None:
-    if cdk.Token.is_unresolved(home) or cdk.Token.is_unresolved(region) or home == region:
+    if is_token(home) or is_token(region) or home == region:
         return
     raise TokenmillError(
         f"{name} is in {home}, but SageMaker serves in {region} and reaches it in its own region only; give "
@@ -244,7 +244,7 @@ def check_variant(capacity: Capacity, fleet: Fleet, *, zero_instances: bool) -> 
 
 def _check_reservation(fleet: Fleet, region: str) -> None:
     arn = fleet.reservation
-    if arn is None or cdk.Token.is_unresolved(arn):
+    if arn is None or is_token(arn):
         return
     if not RESERVATION.fullmatch(arn):
         raise TokenmillError(

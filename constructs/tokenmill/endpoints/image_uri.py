@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
 
+from tokenmill.core._checks import is_token
+from tokenmill.security.place import place_of
+
 if TYPE_CHECKING:
     from constructs import Construct
 
@@ -25,7 +28,7 @@ def image_uri(scope: Construct, image: CatalogImage, region: str) -> str:
     Raises:
         TokenmillError: If the region is known and has no such image.
     """
-    if not cdk.Token.is_unresolved(region):
+    if not is_token(region):
         return image.uri(region)
     stack = cdk.Stack.of(scope)
     registry = f"{_account(scope, image)}.dkr.ecr.{stack.region}.{stack.url_suffix}"
@@ -43,10 +46,9 @@ def repository_arn(scope: Construct, image: CatalogImage, region: str) -> str:
     Raises:
         TokenmillError: If the region is known and has no such image.
     """
-    stack = cdk.Stack.of(scope)
-    known = not cdk.Token.is_unresolved(region)
+    known = not is_token(region)
     account = image.registry_account(region) if known else _account(scope, image)
-    return f"arn:{stack.partition}:ecr:{region}:{account}:repository/{image.repository}"
+    return f"arn:{place_of(scope).partition}:ecr:{region}:{account}:repository/{image.repository}"
 
 
 def _account(scope: Construct, image: CatalogImage) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import aws_cdk as cdk
 import jsii
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
@@ -38,6 +37,7 @@ from tokenmill.endpoints.model_source import ModelSource
 from tokenmill.endpoints.role import allow_image_pull, serving_role
 from tokenmill.endpoints.serving import Serving
 from tokenmill.endpoints.update_policy import UpdatePolicy
+from tokenmill.security.place import place_of, stack_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,13 +90,13 @@ class LlmEndpoint(ServedComponent):
     ) -> None:
         source, hosting = source or ModelSource.hugging_face(), hosting or EndpointHosting()
         fleet, update = fleet or Fleet(), update or UpdatePolicy()
-        region = cdk.Stack.of(scope).region
+        region = place_of(scope).region
         check_region(region, components=True)
         check_endpoint(serving, fleet=fleet, hosting=hosting, source=source, region=region)
         check_components(capacity)
         update.check_components(capacity)
         check_alarms(update.alarms, region)
-        source.check_stack(cdk.Stack.of(scope))
+        source.check_stack(stack_of(scope))
         super().__init__(scope, id)
         self.serving = serving
         self.capacity = capacity
@@ -244,14 +244,14 @@ class LlmEndpoint(ServedComponent):
             TokenmillError: If the model cannot share the endpoint's instances.
         """
         source, update = source or ModelSource.hugging_face(), update or self.update
-        region = cdk.Stack.of(self).region
+        region = place_of(self).region
         shared = replace(self._surroundings, update=update)
         check_shared_instances(self._fleet.servings(self.serving), [serving])
         check_endpoint(serving, fleet=self._fleet, hosting=self._hosting, source=source, region=region)
         check_components(capacity)
         update.check_components(capacity)
         check_alarms(update.alarms, region)
-        source.check_stack(cdk.Stack.of(self))
+        source.check_stack(stack_of(self))
         added = LlmComponent(self, id, serving=serving, capacity=capacity, source=source, surroundings=shared)
         self.components.append(added)
         if self._hosting.role is None:

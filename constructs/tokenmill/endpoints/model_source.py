@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
-import aws_cdk as cdk
-
+from tokenmill.core._checks import is_token
 from tokenmill.core.errors import TokenmillError
 from tokenmill.endpoints.image_uri import image_uri, repository_arn
 from tokenmill.endpoints.private_image import PrivateImage
@@ -14,6 +13,7 @@ from tokenmill.security import actions
 from tokenmill.security.acknowledge import acknowledge_resources
 
 if TYPE_CHECKING:
+    import aws_cdk as cdk
     from aws_cdk import aws_iam as iam
     from aws_cdk import aws_kms as kms
     from aws_cdk import aws_s3 as s3
@@ -127,7 +127,7 @@ class ModelSource:
         """
         refuse_plain_token(token)
         if revision is not None and (
-            not isinstance(revision, str) or cdk.Token.is_unresolved(revision) or not revision.strip()
+            not isinstance(revision, str) or is_token(revision) or not revision.strip()
         ):
             raise TokenmillError(
                 f"revision is {revision!r}; give a commit, branch or tag as text, or leave it out"
@@ -177,7 +177,7 @@ class ModelSource:
         Raises:
             TokenmillError: If the path is not absolute.
         """
-        if cdk.Token.is_unresolved(path) or not isinstance(path, str) or not path.startswith("/"):
+        if is_token(path) or not isinstance(path, str) or not path.startswith("/"):
             raise TokenmillError(f"path is {path!r}; give an absolute folder of the image, as '/opt/model'")
         if not isinstance(image, PrivateImage):
             raise TokenmillError(
@@ -340,10 +340,10 @@ class ModelSource:
                 "replicate the image ('Private image replication in Amazon ECR')",
             ),
         ):
-            if resource is None or cdk.Token.is_unresolved(region):
+            if resource is None or is_token(region):
                 continue
             home = resource.env.region
-            if not cdk.Token.is_unresolved(home) and home != region:
+            if not is_token(home) and home != region:
                 # "ContainerDefinition" (Amazon SageMaker API Reference): both in the model's region.
                 found.append(
                     f"the {what} is in {home}, but the endpoint is in {region}, and SageMaker loads from its "
@@ -379,7 +379,7 @@ def refuse_plain_token(token: object) -> None:
 
 
 def _checked_prefix(prefix: str) -> str:
-    if cdk.Token.is_unresolved(prefix):
+    if is_token(prefix):
         raise TokenmillError("prefix is a token; give the folder's name as text, such as 'models/qwen3-8b/'")
     if prefix.endswith(ARCHIVES):
         raise TokenmillError(

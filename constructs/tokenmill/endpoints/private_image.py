@@ -6,8 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import aws_cdk as cdk
-
+from tokenmill.core._checks import is_token
 from tokenmill.core.errors import TokenmillError
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ class PrivateImage:
 
     def __post_init__(self) -> None:
         given = self.tag_or_digest
-        if not cdk.Token.is_unresolved(given) and not DIGEST.fullmatch(given) and not TAG.fullmatch(given):
+        if not is_token(given) and not DIGEST.fullmatch(given) and not TAG.fullmatch(given):
             raise TokenmillError(
                 f"tag_or_digest is {given!r}; give a tag such as '1.0.0', or a digest of 'sha256:' and 64 "
                 "hexadecimal digits"
@@ -46,5 +45,5 @@ class PrivateImage:
     def uri(self) -> str:
         """The image's full name."""
         given = self.tag_or_digest
-        separator = "@" if cdk.Token.is_unresolved(given) or DIGEST.fullmatch(given) else ":"
+        separator = "@" if is_token(given) or DIGEST.fullmatch(given) else ":"
         return f"{self.repository.repository_uri}{separator}{given}"

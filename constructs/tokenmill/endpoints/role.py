@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 
 from tokenmill.security import actions
 from tokenmill.security.acknowledge import acknowledge, any_resource
+from tokenmill.security.place import ACCOUNT_ID, PARTITION, REGION
+from tokenmill.security.rights import Right, allow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,8 +43,7 @@ def serving_role(
         description="Pulls the serving image and writes the containers' logs and metrics",
     )
     allow_image_pull(role, image_repository_arns)
-    for statement in _statements(hosting.network):
-        role.add_to_policy(statement)
+    allow(role, *_rights(hosting.network))
     acknowledge(
         role,
         {
@@ -69,25 +69,21 @@ def allow_image_pull(role: iam.IRole, image_repository_arns: Sequence[str]) -> N
         role: The execution role.
         image_repository_arns: The repositories.
     """
-    role.add_to_principal_policy(
-        iam.PolicyStatement(
-            actions=list(actions.IMAGE_PULL), resources=list(dict.fromkeys(image_repository_arns))
-        )
-    )
+    allow(role, Right(actions.IMAGE_PULL, list(dict.fromkeys(image_repository_arns))))
 
 
-def _statements(network: EndpointNetwork | None) -> list[iam.PolicyStatement]:
+def _rights(network: EndpointNetwork | None) -> list[Right]:
     # Endpoint and component get their names after the role exists, so the groups stay open at the end.
-    groups = f"arn:{Aws.PARTITION}:logs:{Aws.REGION}:{Aws.ACCOUNT_ID}:log-group:/aws/sagemaker/*"
-    statements = [
-        iam.PolicyStatement(actions=list(actions.IMAGE_LOGIN), resources=["*"]),
-        iam.PolicyStatement(actions=list(actions.CONTAINER_LOGS), resources=[groups]),
-        iam.PolicyStatement(
-            actions=list(actions.CONTAINER_METRICS),
-            resources=["*"],
-            conditions={"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}},
+    groups = f"arn:{PARTITION}:logs:{REGION}:{ACCOUNT_ID}:log-group:/aws/sagemaker/*"
+    rights = [
+        Right(actions.IMAGE_LOGIN, ["*"]),
+        Right(actions.CONTAINER_LOGS, [groups]),
+        Right(
+            actions.CONTAINER_METRICS,
+            ["*"],
+            {"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}},
         ),
     ]
     if network is not None:
-        statements.append(iam.PolicyStatement(actions=list(actions.CONTAINER_NETWORK), resources=["*"]))
-    return statements
+        rights.append(Right(actions.CONTAINER_NETWORK, ["*"]))
+    return rights

@@ -6,8 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import aws_cdk as cdk
-
+from tokenmill.core._checks import is_token
 from tokenmill.core._option_rendering import bucket_problems, option_problems
 from tokenmill.core.images import host_images, image_catalog
 from tokenmill.core.instances import GIB
@@ -53,7 +52,7 @@ def token_problems(serving: Serving) -> list[str]:
         f"{name} is a value that only the deployment knows, but the split is checked at synthesis; give it "
         "as a plain value, such as from the CDK context"
         for name in fields
-        if cdk.Token.is_unresolved(getattr(serving, name))
+        if is_token(getattr(serving, name))
     ]
 
 
@@ -184,7 +183,7 @@ def engine_problems(serving: Serving) -> list[str]:
     problems += [
         f"variable {name} has {len(value)} characters, but SageMaker takes {LONGEST_VALUE}; shorten it"
         for name, value in variables.items()
-        if not cdk.Token.is_unresolved(value) and len(value) > LONGEST_VALUE
+        if not is_token(value) and len(value) > LONGEST_VALUE
     ]
     return problems
 

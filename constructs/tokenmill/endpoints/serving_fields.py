@@ -6,8 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, SupportsIndex
 
-import aws_cdk as cdk
-
+from tokenmill.core._checks import is_token
 from tokenmill.core.engine_options import EngineOptions
 from tokenmill.core.errors import TokenmillError
 from tokenmill.core.images import CatalogImage
@@ -74,7 +73,7 @@ def _option_tokens(serving: Serving) -> list[str]:
         "tools.chat_template": tools and tools.chat_template,
         "speculative.model": speculative and speculative.model,
     }
-    return [f"options.{name} {ONLY_LATER}" for name, value in given.items() if cdk.Token.is_unresolved(value)]
+    return [f"options.{name} {ONLY_LATER}" for name, value in given.items() if is_token(value)]
 
 
 def _type_problems(serving: Serving) -> list[str]:

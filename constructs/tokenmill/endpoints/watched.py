@@ -10,6 +10,8 @@ import aws_cdk as cdk
 import jsii
 from aws_cdk import aws_sagemaker as sagemaker
 
+from tokenmill.security.place import stack_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -69,7 +71,7 @@ class WatchedComponent(sagemaker.CfnInferenceComponent):
         for path, value in self._overridden:
             kind, _, names = path.partition(".")
             if kind == "Properties" and names:
-                _set(found, names.split("."), cdk.Stack.of(self).resolve(value))
+                _set(found, names.split("."), stack_of(self).resolve(value))
         return found
 
 
@@ -100,7 +102,7 @@ def properties_of(resource: cdk.CfnResource) -> dict[str, Any]:
         resource: An L1 resource.
     """
     rendered = resource._render_properties(resource._cfn_properties)
-    found = cdk.Stack.of(resource).resolve(rendered)
+    found = stack_of(resource).resolve(rendered)
     return dict(found) if isinstance(found, dict) else {}
 
 
@@ -116,7 +118,7 @@ def fingerprint(resources: tuple[cdk.CfnResource, ...]) -> dict[str, Any]:
     """
     if not resources:
         return {}
-    stack = cdk.Stack.of(resources[0])
+    stack = stack_of(resources[0])
     documents = [_without_counts(_rendered(resource)) for resource in resources]
     own = {stack.resolve(resource.logical_id) for resource in resources}
     found = [item for document in documents for item in _references(document) if _target(item) not in own]

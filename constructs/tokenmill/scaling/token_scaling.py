@@ -80,6 +80,7 @@ class TokenScaling(Construct):
             max_capacity=capacity.maximum,
             scheduled_actions=None if hours is None else _schedule(hours, capacity),
         )
+        self._target_id = self.target.ref
         self.token_work_policy = self._policy("TokenWork", self._token_work(endpoint.metric_target))
         self.concurrency_policy = self._policy("Concurrency", self._concurrency(endpoint.scalable_dimension))
         self.wake_up: WakeUp | None = None
@@ -115,7 +116,7 @@ class TokenScaling(Construct):
             name,
             policy_name=name,
             policy_type="TargetTrackingScaling",
-            scaling_target_id=self.target.ref,
+            scaling_target_id=self._target_id,
             target_tracking_scaling_policy_configuration=tracking,
         )
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import aws_cdk as cdk
 import jsii
 from constructs import IValidation
 
+from tokenmill.security.place import TOKEN, node_of, stack_of
+from tokenmill.security.printed import flat, with_pseudo
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from constructs import IConstruct
+
+_validations: WeakKeyDictionary[IConstruct, cdk.Validations] = WeakKeyDictionary()
 
 
 def acknowledge(construct: IConstruct, reasons: Mapping[str, str]) -> None:
@@ -23,9 +28,10 @@ def acknowledge(construct: IConstruct, reasons: Mapping[str, str]) -> None:
         reasons: By id as a check reports it, such as "AwsSolutions-IAM5[Resource::*]", one sentence that an
             auditor can hold against the template.
     """
-    cdk.Validations.of(construct).acknowledge(
-        *(cdk.Acknowledgment(id=finding, reason=reason) for finding, reason in reasons.items())
-    )
+    found = _validations.get(construct)
+    if found is None:
+        found = _validations[construct] = cdk.Validations.of(construct)
+    found.acknowledge(*(cdk.Acknowledgment(id=finding, reason=reason) for finding, reason in reasons.items()))
 
 
 def any_resource(arn: str = "*") -> str:
@@ -50,13 +56,19 @@ def acknowledge_resources(construct: IConstruct, reasons: Mapping[str, str]) -> 
     """Acknowledge wildcard resources of policies whose names only the synthesis knows.
 
     A reference to another stack becomes an import, or a weak reference, while the app is synthesized, and a
-    check prints what it became; so this waits for that.
+    check prints what it became; so those with references wait for that.
 
     Args:
         construct: The narrowest construct that has the findings.
         reasons: By ARN, with its tokens, one sentence that an auditor can hold against the template.
     """
-    construct.node.add_validation(_Acknowledging(construct, dict(reasons)))
+    named = {with_pseudo(arn): reason for arn, reason in reasons.items()}
+    waiting = {arn: reason for arn, reason in named.items() if TOKEN in arn}
+    known = {any_resource(arn): reason for arn, reason in named.items() if TOKEN not in arn}
+    if known:
+        acknowledge(construct, known)
+    if waiting:
+        node_of(construct).add_validation(_Acknowledging(construct, waiting))
 
 
 @jsii.implements(IValidation)
@@ -69,26 +81,7 @@ class _Acknowledging:
 
     def validate(self) -> list[str]:
         """Acknowledge, and find nothing wrong."""
-        stack = cdk.Stack.of(self._construct)
-        acknowledge(
-            self._construct,
-            {any_resource(_printed(stack.resolve(arn))): reason for arn, reason in self._reasons.items()},
-        )
+        arns = stack_of(self._construct).resolve(list(self._reasons))
+        found = zip(arns, self._reasons.values(), strict=True)
+        acknowledge(self._construct, {any_resource(flat(arn)): reason for arn, reason in found})
         return []
-
-
-def _printed(node: object) -> str:
-    """Do as cdk-nag's flattenCfnReference does."""
-    if isinstance(node, str):
-        return node.replace("${", "<").replace("}", ">")
-    if isinstance(node, dict) and len(node) == 1:
-        ((name, inner),) = node.items()
-        if name == "Fn::Join":
-            return str(inner[0]).join(_printed(part) for part in inner[1])
-        if name == "Fn::GetAtt":
-            return f"<{'.'.join(_printed(part) for part in inner)}>"
-        if name == "Ref":
-            return f"<{_printed(inner)}>"
-        if name in ("Fn::Sub", "Fn::ImportValue"):
-            return _printed(inner)
-    return json.dumps(node, separators=(",", ":"))

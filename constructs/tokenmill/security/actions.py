@@ -284,6 +284,9 @@ PROMPT_KEY_USE = ("kms:Decrypt",)
 BATCH_JOB_SUBMIT = ("bedrock:CreateModelInvocationJob",)
 BATCH_JOB_FOLLOW = ("bedrock:GetModelInvocationJob", "bedrock:TagResource")
 BATCH_JOB_LIST = ("bedrock:ListModelInvocationJobs",)
+# "Stop a batch inference job" (the same guide); whether the execution that a job is of was stopped.
+BATCH_JOB_STOP = ("bedrock:StopModelInvocationJob",)
+BATCH_RUN_LOOK = ("states:DescribeExecution",)
 BATCH_JOB_FILES = ("s3:GetObject", "s3:PutObject")
 # "Creating granular permissions" (AWS Step Functions): a callback names the state machine of its task.
 TASK_ANSWER = ("states:SendTaskSuccess",)

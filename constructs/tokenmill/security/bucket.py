@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
@@ -35,18 +36,18 @@ def private_bucket(
         versioned: Whether overwritten objects are kept.
         removal_policy: What happens to it when the stack goes.
     """
-    expiring = None if expire_days is None else cdk.Duration.days(expire_days)
+    expiring = None if expire_days is None else _days(expire_days)
     bucket = s3.Bucket(
         scope,
         id,
-        block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+        block_public_access=_nothing_public(),
         bucket_key_enabled=encryption_key is not None,
         encryption=s3.BucketEncryption.S3_MANAGED if encryption_key is None else s3.BucketEncryption.KMS,
         encryption_key=encryption_key,
         enforce_ssl=True,
         lifecycle_rules=[
             s3.LifecycleRule(
-                id="Expire", expiration=expiring, abort_incomplete_multipart_upload_after=cdk.Duration.days(7)
+                id="Expire", expiration=expiring, abort_incomplete_multipart_upload_after=_days(7)
             )
         ],
         minimum_tls_version=1.2,
@@ -55,3 +56,13 @@ def private_bucket(
     )
     acknowledge(bucket, {"AwsSolutions-S1": reason_without_access_log})
     return bucket
+
+
+@functools.cache
+def _days(number: int) -> cdk.Duration:
+    return cdk.Duration.days(number)
+
+
+@functools.cache
+def _nothing_public() -> s3.BlockPublicAccess:
+    return s3.BlockPublicAccess.BLOCK_ALL

@@ -9,13 +9,15 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import aws_cdk as cdk
 
 import tokenmill_runtime
+from tokenmill.security.place import node_of, stack_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from aws_cdk import aws_lambda as lambda_
     from constructs import Construct
@@ -40,12 +42,25 @@ class StagedCode:
     Args:
         bucket: The bucket that deployments put it into.
         key: Its object there.
-        path: Its folder, from the assembly's.
+        metadata: What the CDK CLI asks to be told of it.
     """
 
     bucket: str
     key: str
-    path: str
+    metadata: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class _Assembly:
+    """Where a stack's assets go, asked once a stack."""
+
+    assets: Path
+    folder: str
+    synthesizer: cdk.IStackSynthesizer
+    told: bool
+
+
+_assemblies: WeakKeyDictionary[cdk.Stack, _Assembly] = WeakKeyDictionary()
 
 
 def runtime_code(parts: Sequence[str]) -> lambda_.Code:
@@ -88,18 +103,18 @@ def stage_code(scope: Construct, parts: Sequence[str]) -> StagedCode:
         scope: The function.
         parts: Modules and folders of `tokenmill_runtime`.
     """
-    stage, stack = cdk.Stage.of(scope), cdk.Stack.of(scope)
-    if stage is None:
-        raise RuntimeError(f"{scope.node.path} is in no app, so its code has nowhere to be staged")
-    digest, folder = _stage_files(parts, Path(stage.asset_outdir))
-    path = os.path.relpath(folder, stage.outdir)
-    place = stack.synthesizer.add_file_asset(
+    assembly = _assembly_of(stack_of(scope))
+    digest, folder = _stage_files(parts, assembly.assets)
+    path = os.path.relpath(folder, assembly.folder)
+    place = assembly.synthesizer.add_file_asset(
         source_hash=digest,
         file_name=path,
         packaging=cdk.FileAssetPackaging.ZIP_DIRECTORY,
         display_name=cdk.Names.stack_relative_construct_path(scope),
     )
-    return StagedCode(bucket=place.bucket_name, key=place.object_key, path=path)
+    about = {"path": path, "is-bundled": False, "property": "Code"} if assembly.told else {}
+    metadata = {f"aws:asset:{key}": value for key, value in about.items()}
+    return StagedCode(bucket=place.bucket_name, key=place.object_key, metadata=metadata)
 
 
 def tell_of_code(resource: cdk.CfnResource, staged: StagedCode) -> None:
@@ -109,11 +124,24 @@ def tell_of_code(resource: cdk.CfnResource, staged: StagedCode) -> None:
         resource: The function's resource.
         staged: Its code.
     """
-    if not resource.node.try_get_context(ASSET_METADATA):
-        return
-    about = {"path": staged.path, "is-bundled": False, "property": "Code"}
-    for key, value in about.items():
-        resource.add_metadata(f"aws:asset:{key}", value)
+    for key, value in staged.metadata.items():
+        resource.add_metadata(key, value)
+
+
+def _assembly_of(stack: cdk.Stack) -> _Assembly:
+    found = _assemblies.get(stack)
+    if found is None:
+        stage = cdk.Stage.of(stack)
+        if stage is None:
+            raise RuntimeError(f"{stack.node.path} is in no app, so its code has nowhere to be staged")
+        found = _Assembly(
+            assets=Path(stage.asset_outdir),
+            folder=stage.outdir,
+            synthesizer=stack.synthesizer,
+            told=bool(node_of(stack).try_get_context(ASSET_METADATA)),
+        )
+        _assemblies[stack] = found
+    return found
 
 
 def _stage_files(parts: Sequence[str], outdir: Path) -> tuple[str, Path]:

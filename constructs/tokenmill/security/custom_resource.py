@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from typing import TYPE_CHECKING
@@ -65,9 +66,14 @@ def custom_resource(
         id,
         service_token=function.function_arn,
         resource_type=resource_type,
-        service_timeout=cdk.Duration.seconds(timeout_seconds),
+        service_timeout=_seconds(timeout_seconds),
         properties=dict(properties),
     )
+
+
+@functools.cache
+def _seconds(number: int) -> cdk.Duration:
+    return cdk.Duration.seconds(number)
 
 
 def _refuse_secrets(scope: Construct, resource_type: str, properties: Mapping[str, object]) -> None:

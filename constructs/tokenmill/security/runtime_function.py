@@ -13,6 +13,7 @@ from tokenmill.security.acknowledge import acknowledge, any_resource
 from tokenmill.security.hosting import FunctionHosting
 from tokenmill.security.logs import log_group
 from tokenmill.security.plain_function import PlainFunction
+from tokenmill.security.rights import Right, allow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,7 +80,7 @@ class RuntimeFunction(Construct):
     ) -> PlainFunction | lambda_.Function:
         if hosting.vpc is not None or hosting.dead_letter_queue is not None:
             return self._l2(entry, environment, hosting)
-        self.role.add_to_policy(iam.PolicyStatement(actions=list(actions.FUNCTION_TRACES), resources=["*"]))
+        allow(self.role, Right(actions.FUNCTION_TRACES, ["*"]))
         return PlainFunction(
             self,
             "Resource",
@@ -117,11 +118,10 @@ class RuntimeFunction(Construct):
             assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
             description=f"Runs the function: {entry.description}",
         )
-        logs = [self.log_group.log_group_arn]
-        role.add_to_policy(iam.PolicyStatement(actions=list(actions.FUNCTION_LOGS), resources=logs))
+        allow(role, Right(actions.FUNCTION_LOGS, [self.log_group.log_group_arn]))
         if hosting.vpc is not None:
             # CDK gives network rights to a role of its own making only.
-            role.add_to_policy(iam.PolicyStatement(actions=list(actions.FUNCTION_NETWORK), resources=["*"]))
+            allow(role, Right(actions.FUNCTION_NETWORK, ["*"]))
         if hosting.encryption_key is not None:
             hosting.encryption_key.grant(role, *actions.FUNCTION_KEY)
         acknowledge(
