@@ -92,6 +92,26 @@ BEDROCK_JOB_CLAIMS: tuple[Line, ...] = (
         deployment=Deployment.BEDROCK_JOBS,
     ),
     Line(
+        id="batch-stop-ended",
+        claim="StopModelInvocationJob answers ConflictException for a batch job that has ended.",
+        why="The API reference lists the error and not what it is for; a system test of Apache Airflow "
+        "(example_bedrock_batch_inference.py) takes ValidationException with 'State was: Completed'.",
+        relies="Stopping a batch execution passes over jobs that ended by themselves meanwhile; the local "
+        "cloud.",
+        probe="Stops that job after its end.",
+        deployment=Deployment.BEDROCK_JOBS,
+    ),
+    Line(
+        id="batch-line-no-record",
+        claim="A line of a batch job's input that is no JSON object fails the whole job from Validating, and "
+        "no record is answered.",
+        why="The API reference says that validation looks at each record, and not what becomes of the "
+        "others.",
+        relies="BatchInference refuses such inputs beforehand; the local cloud fails such jobs.",
+        probe="Runs that job's input again with one line more, a list; stops it when it is validated.",
+        deployment=Deployment.BEDROCK_JOBS,
+    ),
+    Line(
         id="logging-new-role",
         claim="PutModelInvocationLoggingConfiguration answers ValidationException while its role is new, and "
         "nothing else.",

@@ -9,6 +9,7 @@ from tokenmill.core.batch_quotas import batch_quota
 from tokenmill.security import actions
 from tokenmill.verification import bedrock_asks, looking
 from tokenmill.verification.bedrock_asks import Model, model_here, told, tried
+from tokenmill.verification.bedrock_batch_lines import ended_job_lines
 from tokenmill.verification.inbox import Inbox, create_rule
 from tokenmill.verification.probe import Outcome, Verdict, create_bucket, create_role, holds
 from tokenmill_runtime.batch_inference_contract import ENDED, EVENT_TYPE
@@ -33,7 +34,7 @@ _SHOWN = 500
 _FILES = ("s3:GetObject", "s3:PutObject", "s3:ListBucket")
 _BATCH = {
     "batch-profile-model", "batch-submit-rights", "batch-role-condition", "batch-name-taken", "batch-event",
-    "batch-output", "batch-records",
+    "batch-output", "batch-records", "batch-stop-ended", "batch-line-no-record",
 }  # fmt: skip
 
 
@@ -95,10 +96,12 @@ def _batch(aws: Aws) -> Iterator[tuple[str, Outcome]]:
         )
     )
     yield "batch-name-taken", _name_taken(aws, name, arn, other)
-    yield from _ended(aws, bucket, arn, inbox)
+    yield from _ended(aws, bucket, arn, inbox, request)
 
 
-def _ended(aws: Aws, bucket: str, arn: str, inbox: Inbox) -> Iterator[tuple[str, Outcome]]:
+def _ended(
+    aws: Aws, bucket: str, arn: str, inbox: Inbox, request: dict[str, Any]
+) -> Iterator[tuple[str, Outcome]]:
     def look() -> dict[str, Any] | None:
         found: dict[str, Any] = aws.client("bedrock").get_model_invocation_job(jobIdentifier=arn)
         return found if found["status"] in ENDED else None
@@ -116,6 +119,7 @@ def _ended(aws: Aws, bucket: str, arn: str, inbox: Inbox) -> Iterator[tuple[str,
     if worked:
         yield "batch-output", tried(lambda: _output(aws, bucket, arn))
         yield "batch-records", tried(lambda: _records(aws, bucket))
+    yield from ended_job_lines(aws, arn, request, worked=worked)
 
 
 def _profile(aws: Aws, model: Model) -> str:

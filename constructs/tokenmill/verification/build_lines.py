@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +26,23 @@ _BUILD_SECONDS = 900
 _TIMEOUT_MINUTES = 5
 _PARAMETER = "AWS::SSM::Parameter"
 # No two of its answers are alike, and each says for which value it was given; cfnresponse is there for
-# functions written in a template ("cfn-response module", AWS CloudFormation user guide).
+# functions written in a template ("cfn-response module", AWS CloudFormation user guide). Of the address, which
+# lets anybody answer for the resource, it tells the date and nothing else.
 _FUNCTION = """\
+import re
+import time
 import cfnresponse
 def handler(event, context):
     value = event["ResourceProperties"]["Value"] + "-" + event["RequestId"]
-    cfnresponse.send(event, context, cfnresponse.SUCCESS, {"Copies": value}, "probe")
+    signed = re.search("[?&]X-Amz-Date=([0-9TZ]+)(?:&|$)", event["ResponseURL"])
+    times = (signed[1] if signed else "absent") + " " + time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    cfnresponse.send(event, context, cfnresponse.SUCCESS, {"Copies": value, "Times": times}, "probe")
 """
-_STACK_LINES = {"stack-rollback-event", "rollback-holds-again", "rollback-attribute"}
+_MOMENT = "%Y%m%dT%H%M%SZ"
+# Delivery to a function that nothing else calls, its first start and two clocks.
+_DELIVERY_SECONDS = 60
+_ROLLBACK_LINES = {"stack-rollback-event", "rollback-holds-again", "rollback-attribute"}
+_STACK_LINES = {"response-url-date", *_ROLLBACK_LINES}
 
 
 def build_lines(aws: Aws, wanted: Collection[str]) -> Iterator[tuple[str, Outcome]]:
@@ -150,10 +160,11 @@ def _stack(aws: Aws, inbox: Inbox) -> Iterator[tuple[str, Outcome]]:
         "detail": {"stack-id": [stack]},
     }
     create_rule(aws, "stacks", pattern, inbox)
+    yield "response-url-date", _dates(_times(aws, name))
     first = _attribute(aws, name)
     status = stacks.update(aws, name, _template(aws, value="2", broken=True), roles=True)
     if status != "UPDATE_ROLLBACK_COMPLETE":
-        for line in sorted(_STACK_LINES):
+        for line in sorted(_ROLLBACK_LINES):
             yield line, Outcome(Verdict.UNCLEAR, {"status": status})
         return
 
@@ -164,6 +175,32 @@ def _stack(aws: Aws, inbox: Inbox) -> Iterator[tuple[str, Outcome]]:
     yield "stack-rollback-event", Outcome(holds(event is not None), {"status": status, "event": event})
     yield "rollback-holds-again", _order(aws, name)
     yield "rollback-attribute", _answer(first, _attribute(aws, name))
+
+
+def _times(aws: Aws, name: str) -> dict[str, str]:
+    """Return what the stack's resources told of their calls: the address's date, and when they had it."""
+    (stack,) = aws.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+    return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+
+
+def _dates(times: dict[str, str]) -> Outcome:
+    """Tell a date of each call's sending from one of the stack's operation, and from none."""
+    if not {"Hold", "Release"} <= times.keys():
+        return Outcome(Verdict.UNCLEAR, {**times})
+    try:
+        (held, hold_got), (released, release_got) = (
+            [datetime.datetime.strptime(text, _MOMENT) for text in times[key].split()]
+            for key in ("Hold", "Release")
+        )
+    except ValueError:
+        return Outcome(Verdict.FAILS, {**times})
+    ages = [(hold_got - held).total_seconds(), (release_got - released).total_seconds()]
+    seen = {**times, "seconds_from_date_to_delivery": ages}
+    # The release was asked for after the hold had answered, and a parameter had been made of the answer.
+    if released < hold_got or min(ages) < -_DELIVERY_SECONDS:
+        return Outcome(Verdict.FAILS, seen)
+    # A late delivery looks as an early date does.
+    return Outcome(Verdict.HOLDS if max(ages) <= _DELIVERY_SECONDS else Verdict.UNCLEAR, seen)
 
 
 def _attribute(aws: Aws, name: str) -> str:
@@ -232,5 +269,6 @@ def _template(aws: Aws, *, value: str, broken: bool) -> dict[str, Any]:
             "Copies": {"Type": _PARAMETER, "Properties": copies},
             "Last": {"Type": _PARAMETER, "Properties": last, "DependsOn": "Copies"},
             "Release": {"Type": "Custom::ProbeRelease", "Properties": custom, "DependsOn": "Last"},
-        }
+        },
+        "Outputs": {key: {"Value": {"Fn::GetAtt": [key, "Times"]}} for key in ("Hold", "Release")},
     }

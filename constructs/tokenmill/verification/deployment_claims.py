@@ -92,6 +92,18 @@ DEPLOYMENT_CLAIMS: tuple[Line, ...] = (
         deployment=Deployment.BUILD_REQUESTS,
     ),
     Line(
+        id="response-url-date",
+        claim="The ResponseURL that CloudFormation gives a custom resource carries X-Amz-Date, the time of "
+        "its sending.",
+        why="The pages call it a presigned S3 address and show none; real ones in public issues carry the "
+        "date, and nothing says that each is signed when it is sent.",
+        relies="Requests that are delivered first after CloudFormation has given them up are refused, so "
+        "that they buy no units; and how long one is waited for.",
+        probe="Two resources of that stack, one after the other, answer with the date, nothing else of the "
+        "address, and the time at which they got it.",
+        deployment=Deployment.BUILD_REQUESTS,
+    ),
+    Line(
         id="tracking-alarm-periods",
         claim="Target tracking on a custom metric scales out after 3 periods of 60 seconds and in after 15.",
         why="The user guide calls the alarms' settings its own and subject to change.",
