@@ -112,6 +112,7 @@ def test_a_document_has_its_rights_in_order() -> None:
         "arn:aws:s3:::b/*",
         "*",
     ],
+    ids=["units", "stack-id", "partition", "objects", "written-objects", "all"],
 )
 def test_pseudo_parameters_are_printed_as_cdk_resolves_them(arn: str) -> None:
     """They are most of what acknowledgements name."""
@@ -133,7 +134,7 @@ def test_pseudo_parameters_are_printed_as_cdk_resolves_them(arn: str) -> None:
         None,
         True,
     ],
-    ids=str,
+    ids=["text", "in-a-text", "number", "a-mark", "plain-text", "empty", "7", "7.5", "none", "true"],
 )
 def test_a_token_is_known_as_cdk_knows_it(value: object) -> None:
     """Numbers and texts; constructs ask for no others."""
