@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -15,6 +16,7 @@ from support_verify import only, probe
 from tokenmill.verification import LINES, Verdict, bedrock_import_lines, bedrock_job_lines
 from tokenmill.verification.aws import Pace
 from tokenmill.verification.line import Deployment
+from tokenmill_runtime.batch_inference_contract import ENDED
 from tokenmill_runtime.batch_inference_job import EVENT_TYPE, record_id
 
 if TYPE_CHECKING:
@@ -39,6 +41,10 @@ class Work(BedrockWorld):
         self.machines = Machines(resources, self._end)
         self.status, self.message, self.named_event = DONE, "", True
         self.folder, self.usage, self.same_name = "/", True, "ConflictException"
+        # What stopping a job that has ended is refused with, and what becomes of a line that is no record.
+        self.stop_refused, self.line_status = "ConflictException", "Failed"
+        self.line_message, self.line_answered = "line 101 is no JSON object", False
+        self.stopped: list[str] = []
         self.profile_taken, self.submit_needs = True, "bedrock:CreateModelInvocationJob"
         self.answer_needs, self.custom_says = "states:SendTaskSuccess", "no manifest.json in S3"
         teacher = {"teacherModelConfig": {"teacherModelIdentifier": "teacher"}}
@@ -50,6 +56,7 @@ class Work(BedrockWorld):
         self.deployable, self.keeps, self.freed = True, True, True
         self.reads = "bedrock:GetImportedModel"
         self._jobs: dict[str, dict[str, Any]] = {}
+        self._ends: dict[str, tuple[str, str]] = {}
         self._deployed: dict[str, Any] = {}
         self._objects: dict[str, bytes] = {}
         self._install_jobs()
@@ -60,15 +67,19 @@ class Work(BedrockWorld):
         answers = self.fake.answers
         answers["bedrock", "CreateModelInvocationJob"] = self._submit
         answers["bedrock", "GetModelInvocationJob"] = self._job
-        answers["bedrock", "ListModelInvocationJobs"] = lambda _: {
+        answers["bedrock", "StopModelInvocationJob"] = self._stop
+        answers["bedrock", "ListModelInvocationJobs"] = lambda p: {
             "invocationJobSummaries": [
-                {"jobArn": arn, "jobName": job["jobName"], "status": self.status}
+                {"jobArn": arn, "jobName": job["jobName"], "status": self._ends[arn][0]}
                 for arn, job in self._jobs.items()
+                if p["nameContains"] in job["jobName"]
             ]
         }
         answers["s3", "PutObject"] = self._put
         answers["s3", "GetObject"] = lambda p: {"Body": self._objects[p["Key"]]}
-        answers["s3", "ListObjectsV2"] = lambda _: {"Contents": [{"Key": key} for key in self._objects]}
+        answers["s3", "ListObjectsV2"] = lambda p: {
+            "Contents": [{"Key": key} for key in self._objects if key.startswith(p.get("Prefix", ""))]
+        }
         started = answers["stepfunctions", "StartExecution"]
         answers["stepfunctions", "StartExecution"] = lambda p: self._child(p) or started(p)
         answers["stepfunctions", "SendTaskSuccess"] = self._task_success
@@ -114,34 +125,55 @@ class Work(BedrockWorld):
         for arn, job in self._jobs.items():
             if job["clientRequestToken"] == parameters["clientRequestToken"]:
                 return {"jobArn": arn}
-            if self.same_name:
+            if self.same_name and job["jobName"] == parameters["jobName"]:
                 raise AwsError(self.same_name, "there is a job of the name")
         arn = f"{PREFIX}:{ACCOUNT}:model-invocation-job/{len(self._jobs):012d}"
         self._jobs[arn] = parameters
-        self._write(arn)
-        detail = {"batchJobArn": arn, "status": self.status}
+        self._run(arn, parameters["inputDataConfig"]["s3InputDataConfig"]["s3Uri"])
+        detail = {"batchJobArn": arn, "status": self._ends[arn][0]}
         named = {"batchJobName": parameters["jobName"]} if self.named_event else {}
         self.mail.post({"detail-type": EVENT_TYPE, "detail": {**detail, **named}})
         return {"jobArn": arn}
 
-    def _write(self, arn: str) -> None:
+    def _run(self, arn: str, uri: str) -> None:
+        given = self._objects[uri.removeprefix("s3://").partition("/")[2]]
+        records = [json.loads(line) for line in given.splitlines()]
+        if all(isinstance(record, dict) for record in records):
+            self._ends[arn] = self.status, self.message
+            self._write(arn, records)
+            return
+        assert records[:-1] == self.records_given
+        self._ends[arn] = self.line_status, self.line_message
+        if self.line_answered:
+            self._objects["work/no-record/out/000000000001/part.jsonl.out"] = b"{}"
+
+    def _write(self, arn: str, records: list[dict[str, Any]]) -> None:
         folder = f"work/out{self.folder}{arn.rpartition('/')[2]}/"
-        (given,) = [body for key, body in self._objects.items() if key == "work/part.jsonl"]
+        self.records_given = records
         lines = []
-        for record in map(json.loads, given.splitlines()):
+        for record in records:
             broken = record["modelInput"]["inferenceConfig"]["maxTokens"] < 0
             output = {"usage": {"inputTokens": 1}} if self.usage else {"text": "yes"}
             found = {"error": {"errorCode": 400}} if broken else {"modelOutput": output}
             lines.append({"recordId": record["recordId"], **found})
         self._records = lines
-        self._objects = {
-            f"{folder}part.jsonl.out": "\n".join(map(json.dumps, lines)).encode(),
-            f"{folder}manifest.json.out": b"{}",
-        }
+        self._objects[f"{folder}part.jsonl.out"] = "\n".join(map(json.dumps, lines)).encode()
+        self._objects[f"{folder}manifest.json.out"] = b"{}"
 
     def _job(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        status, message = self._ends[parameters["jobIdentifier"]]
         job = self._jobs[parameters["jobIdentifier"]]
-        return {"jobName": job["jobName"], "status": self.status, "message": self.message}
+        return {"jobName": job["jobName"], "status": status, "message": message}
+
+    def _stop(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        arn = unquote(parameters["jobIdentifier"])
+        if self._ends[arn][0] in ENDED:
+            if self.stop_refused:
+                raise AwsError(self.stop_refused, "the job has ended")
+            return {}
+        self._ends[arn] = "Stopped", ""
+        self.stopped.append(self._jobs[arn]["jobName"])
+        return {}
 
     def _install_settings(self) -> None:
         answers = self.fake.answers
@@ -272,6 +304,11 @@ def test_an_aws_that_does_what_is_claimed_makes_every_line_hold(
         ("batch-event", {"named_event": False}),
         ("batch-output", {"folder": "/there/"}),
         ("batch-records", {"usage": False}),
+        ("batch-stop-ended", {"stop_refused": "ValidationException"}),
+        ("batch-stop-ended", {"stop_refused": ""}),
+        ("batch-line-no-record", {"line_status": "Completed", "line_message": ""}),
+        ("batch-line-no-record", {"line_status": "PartiallyCompleted", "line_message": ""}),
+        ("batch-line-no-record", {"line_answered": True}),
         (
             "logging-new-role",
             {"refusals": [AwsError("ValidationException"), AwsError("AccessDeniedException")]},
@@ -299,6 +336,10 @@ def test_another_behaviour_fails(work: Work, tmp_path: Path, line: str, change: 
         ("custom-model-role", {"custom_says": "try again"}),
         ("batch-role-condition", {"status": "Expired", "message": "it waited for too long"}),
         ("batch-output", {"status": "Failed"}),
+        ("batch-stop-ended", {"stop_refused": "ThrottlingException"}),
+        ("batch-line-no-record", {"line_message": "for more information see the role"}),
+        ("batch-line-no-record", {"line_status": "Expired"}),
+        ("batch-line-no-record", {"status": "Failed"}),
         ("logging-new-role", {"refusals": []}),
         ("deployment-failed-update", {"customs": [("one", "base-a")]}),
         ("custom-on-demand", {"customs": []}),
@@ -316,6 +357,16 @@ def test_logging_that_is_on_is_left_alone(work: Work, tmp_path: Path) -> None:
     assert only(probe(tmp_path, "logging-new-role")).verdict is Verdict.UNCLEAR
     assert work.setting["cloudWatchConfig"]["logGroupName"] == "theirs"
     assert not any(operation.startswith("Put") for operation in work.fake.operations("bedrock"))
+
+
+@pytest.mark.parametrize("status", ["Scheduled", "InProgress"])
+def test_a_job_that_was_validated_is_stopped_before_it_costs(work: Work, tmp_path: Path, status: str) -> None:
+    """Its records are a hundred questions: once validation has let the line pass, nothing more is learned."""
+    work.line_status, work.line_message = status, ""
+    result = probe(tmp_path, "batch-line-no-record")
+    assert (only(result).verdict, result.left) == (Verdict.FAILS, ())
+    (stopped,) = work.stopped
+    assert stopped.endswith("-no-record")
 
 
 def test_a_job_has_as_many_records_as_one_must_have(work: Work, tmp_path: Path) -> None:

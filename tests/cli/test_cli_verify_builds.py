@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 import runpy
 import sys
 from types import SimpleNamespace
@@ -14,8 +16,10 @@ from support_verify import only, probe
 from tokenmill.verification import LINES, Verdict, build_lines
 from tokenmill.verification.build_lines import EXPORTED, MARK
 from tokenmill.verification.line import Deployment
+from tokenmill_runtime.custom_resource import parse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from support_fake_aws import Resources
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 ALL = [line.id for line in LINES if line.deployment is Deployment.BUILD_REQUESTS]
 UPDATE = [("Hold", "UPDATE_COMPLETE"), ("Copies", "UPDATE_COMPLETE"), ("Last", "UPDATE_FAILED")]
 BEGIN = ("tokenmill", "UPDATE_ROLLBACK_IN_PROGRESS")
+# When an address was signed, and when the function had it.
+SOON, LATER = "20260101T120000Z 20260101T120002Z", "20260101T120012Z 20260101T120013Z"
 BACK = [("Hold", "UPDATE_COMPLETE"), ("Copies", "UPDATE_COMPLETE")]
 
 
@@ -42,7 +48,11 @@ class Deployments:
         self.build_event = self.stack_event = True
         # What reads the hold has after the creation and after the rollback.
         self.attributes = ["1-first", "1-second"]
+        # What the hold and the release told of their calls.
+        self.times = {"Hold": SOON, "Release": LATER}
         answers = resources.fake.answers
+        described = answers["cloudformation", "DescribeStacks"]
+        answers["cloudformation", "DescribeStacks"] = lambda p: self._with_times(described(p))
         answers["cloudformation", "DescribeStackResource"] = self._resource
         answers["ssm", "GetParameter"] = lambda p: {
             "Parameter": {"Name": p["Name"], "Value": self.attributes.pop(0)}
@@ -51,6 +61,10 @@ class Deployments:
     def _changed(self, name: str, _: dict[str, Any]) -> None:
         if self.stack_event and self.stacks.status[name].startswith("UPDATE"):
             self.mail.post({"detail": {"status-details": {"status": self.stacks.status[name]}}})
+
+    def _with_times(self, described: dict[str, Any]) -> dict[str, Any]:
+        outputs = [{"OutputKey": key, "OutputValue": value} for key, value in self.times.items()]
+        return {"Stacks": [{**stack, "Outputs": outputs} for stack in described["Stacks"]]}
 
     @staticmethod
     def _resource(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -154,17 +168,75 @@ def test_an_answer_to_the_rollback_is_told_from_the_one_before(
     assert deployments.resources.left == set()
 
 
-def test_no_two_answers_of_the_hold_are_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise the old answer and the new one for the same value could not be told apart."""
+@pytest.fixture
+def answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], dict[str, str]]:
+    """What the stack's function answers to a request with an address."""
     said: list[dict[str, str]] = []
     answering = SimpleNamespace(SUCCESS="SUCCESS", send=lambda *answer: said.append(answer[3]))
     monkeypatch.setitem(sys.modules, "cfnresponse", answering)
     path = tmp_path / "index.py"
     path.write_text(build_lines._FUNCTION, encoding="utf-8")
     handler = runpy.run_path(str(path))["handler"]
-    for request in ("a", "b"):
-        handler({"ResourceProperties": {"Value": "1"}, "RequestId": request}, None)
-    assert said == [{"Copies": "1-a"}, {"Copies": "1-b"}]
+
+    def answer(request: str, url: str) -> dict[str, str]:
+        event = {"ResourceProperties": {"Value": "1"}, "RequestId": request, "ResponseURL": url}
+        handler(event, None)
+        return said[-1]
+
+    return answer
+
+
+def test_no_two_answers_of_the_hold_are_alike(answered: Callable[[str, str], dict[str, str]]) -> None:
+    """Otherwise the old answer and the new one for the same value could not be told apart."""
+    assert [answered(request, "https://a.example/")["Copies"] for request in "ab"] == ["1-a", "1-b"]
+
+
+def test_what_the_calls_told_is_read_from_the_stack_s_outputs(
+    deployments: Deployments, tmp_path: Path
+) -> None:
+    probe(tmp_path, "response-url-date")
+    (made,) = [p for _, operation, p in deployments.resources.fake.calls if operation == "CreateStack"]
+    assert json.loads(made["TemplateBody"])["Outputs"] == {
+        key: {"Value": {"Fn::GetAtt": [key, "Times"]}} for key in deployments.times
+    }
+
+
+def test_of_the_address_the_function_tells_its_date_alone(
+    answered: Callable[[str, str], dict[str, str]],
+) -> None:
+    """Who has the whole address may answer for the resource; the date is read as the runtime reads it."""
+    signed = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    date = f"{signed:%Y%m%dT%H%M%SZ}"
+    url = f"https://a.example/key?X-Amz-Algorithm=A&X-Amz-Date={date}&X-Amz-Expires=7200&X-Amz-Signature=5ec"
+    told = answered("a", url)
+    assert [told["Times"].partition(" ")[0], *told] == [date, "Copies", "Times"]
+    whose = {"ResponseURL": url, "StackId": "s", "RequestId": "r", "LogicalResourceId": "l"}
+    request = parse({**whose, "RequestType": "Create", "ResourceType": "Custom::T", "ResourceProperties": {}})
+    assert request.sent == signed.timestamp()
+    old = "https://a.example/key?AWSAccessKeyId=A&Expires=1767268800&Signature=5ec"
+    assert answered("a", old)["Times"].startswith("absent ")
+
+
+@pytest.mark.parametrize(
+    ("times", "verdict"),
+    [
+        ({"Hold": SOON, "Release": LATER}, Verdict.HOLDS),
+        ({"Hold": f"absent {SOON.split()[1]}", "Release": LATER}, Verdict.FAILS),
+        # Both signed when the operation began, before the hold had answered.
+        ({"Hold": SOON, "Release": f"{SOON.split()[0]} {LATER.split()[1]}"}, Verdict.FAILS),
+        # The end of its validity in place of its beginning.
+        ({"Hold": "20260101T140000Z 20260101T120002Z", "Release": LATER}, Verdict.FAILS),
+        # Perhaps signed early, perhaps delivered late.
+        ({"Hold": SOON, "Release": "20260101T120012Z 20260101T120513Z"}, Verdict.UNCLEAR),
+        ({}, Verdict.UNCLEAR),
+    ],
+)
+def test_a_date_of_the_sending_is_told_from_others(
+    deployments: Deployments, tmp_path: Path, times: dict[str, str], verdict: Verdict
+) -> None:
+    deployments.times = times
+    assert only(probe(tmp_path, "response-url-date")).verdict is verdict
+    assert deployments.resources.left == set()
 
 
 def test_an_update_that_does_not_roll_back_says_nothing(deployments: Deployments, tmp_path: Path) -> None:

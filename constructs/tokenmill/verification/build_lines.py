@@ -26,8 +26,8 @@ _BUILD_SECONDS = 900
 _TIMEOUT_MINUTES = 5
 _PARAMETER = "AWS::SSM::Parameter"
 # No two of its answers are alike, and each says for which value it was given; cfnresponse is there for
-# functions written in a template ("cfn-response module", AWS CloudFormation user guide). Of the address, which
-# lets anybody answer for the resource, it tells the date and nothing else.
+# functions written in a template ("cfn-response module", AWS CloudFormation user guide). Of the address,
+# which lets anybody answer for the resource, it tells the date and nothing else.
 _FUNCTION = """\
 import re
 import time
@@ -38,7 +38,7 @@ def handler(event, context):
     times = (signed[1] if signed else "absent") + " " + time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     cfnresponse.send(event, context, cfnresponse.SUCCESS, {"Copies": value, "Times": times}, "probe")
 """
-_MOMENT = "%Y%m%dT%H%M%SZ"
+_MOMENT = "%Y%m%dT%H%M%S%z"
 # Delivery to a function that nothing else calls, its first start and two clocks.
 _DELIVERY_SECONDS = 60
 _ROLLBACK_LINES = {"stack-rollback-event", "rollback-holds-again", "rollback-attribute"}
