@@ -10,39 +10,23 @@ and long after; waiters are gone; deletes arrive late. What AWS's pages leave op
 from __future__ import annotations
 
 import contextlib
-import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from support_bedrock import SCOPE, Clock
+from support_bedrock import SCOPE
 from support_custom_stack import Decisions, Stack
 from support_lambda_invocations import Function, Killed
-from support_proof_server import Bedrock, Interrupting, forget_clients, serving
+from support_proof_rules import DRAWN, MODELS, PROPERTIES, TYPE, Disturbed, proof
+from support_proof_server import Bedrock, serving
 from support_units_account import OWNER, RETAINED, check_account
-from tokenmill.local.bedrock import BedrockControl, Behaviour, Fault, UnitQuotas
+from tokenmill.local.bedrock import Behaviour
 from tokenmill_runtime import provisioned_throughput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-NIGHTLY = bool(os.environ.get("TOKENMILL_NIGHTLY"))
-EXAMPLES = 10_000 if NIGHTLY else 500
-TYPE = "Custom::TokenmillProvisionedThroughput"
-MODELS = ("amazon.nova-lite-v1:0:24k", "amazon.nova-micro-v1:0:24k")
-REPLACEMENTS = ("MAKE_BEFORE_BREAK", "BREAK_BEFORE_MAKE", "REFUSE")
-OPERATIONS = (
-    None,
-    "CreateProvisionedModelThroughput",
-    "DeleteProvisionedModelThroughput",
-    "GetProvisionedModelThroughput",
-    "ListProvisionedModelThroughputs",
-    "TagResource",
-    "ListTagsForResource",
-)
 
 BEHAVIOURS = st.builds(
     Behaviour,
@@ -55,17 +39,8 @@ BEHAVIOURS = st.builds(
     taken_name=st.sampled_from(["ValidationException", "ConflictException"]),
     held_name_seconds=st.sampled_from([0.0, 90.0]),
 )
-RESOURCES = st.fixed_dictionaries(
-    {
-        "ModelUnits": st.sampled_from(["1", "2", "3"]),
-        "ModelId": st.sampled_from(MODELS),
-        "Replacement": st.sampled_from(REPLACEMENTS),
-        "Protected": st.sampled_from(["false", "false", "false", "true"]),
-    }
-)
+RESOURCES = st.fixed_dictionaries(PROPERTIES)
 TROUBLES = ("another resource fails", "no capacity", "a quota of 0", "a quota of 3")
-# Bytes, because lists are short more often than not; they shrink to zeros, which are the first choices.
-DRAWN = st.binary(min_size=24, max_size=24).map(lambda drawn: Decisions(list(drawn)))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -75,24 +50,16 @@ def served() -> Iterator[None]:
         yield
 
 
-class Cloud(Interrupting, RuleBasedStateMachine):
+class Cloud(Disturbed):
     """A stack with one or two resources, and everything that happens to it."""
 
     @initialize(behaviour=BEHAVIOURS)
     def begin(self, behaviour: Behaviour) -> None:
-        forget_clients()
-        self.clock = Clock()
-        self.control = BedrockControl(
-            clock=self.clock, behaviour=behaviour, quotas=UnitQuotas(base=100, custom=100, committed=1000)
-        )
-        Bedrock.server.control = self.control
+        self.open_account(behaviour)
         self.function = Function(provisioned_throughput.on_event, provisioned_throughput.is_complete)
         self.function.pass_time = self.clock.pass_
         self.stack = Stack("chat", self.function, TYPE)
         self.stack.clear_the_way = self.calm
-        self.steps: Iterator[None] | None = None
-        self.leave_alone()
-        self.may_retain = False
         Bedrock.running = self
 
     def teardown(self) -> None:
@@ -109,11 +76,7 @@ class Cloud(Interrupting, RuleBasedStateMachine):
             self.check()
         finally:
             Bedrock.running = None
-        totals = Bedrock.totals
-        totals.update(self.function.injected)
-        totals["examples"] += 1
-        for (kind, operation), count in self.control.faults.met.items():
-            totals[f"{kind} {operation}"] += count
+        self.count()
 
     def deploy_undisturbed(self) -> None:
         """Whatever happened before, the next deployment works once reads have caught up."""
@@ -121,7 +84,7 @@ class Cloud(Interrupting, RuleBasedStateMachine):
         wanted = {
             "ModelUnits": "2",
             "ModelId": MODELS[0],
-            "Replacement": REPLACEMENTS[0],
+            "Replacement": "MAKE_BEFORE_BREAK",
             "Protected": "false",
         }
         self.steps = self.stack.deploy({"Units": self.properties("chat-units", wanted)}, Decisions())
@@ -158,38 +121,6 @@ class Cloud(Interrupting, RuleBasedStateMachine):
     @rule(decide=DRAWN)
     def delete_stack(self, decide: Decisions) -> None:
         self.steps = self.stack.delete(decide)
-
-    @precondition(lambda self: self.steps is not None)
-    @rule(count=st.integers(1, 8))
-    def go_on(self, count: int) -> None:
-        for _ in range(count):
-            self.step()
-
-    @precondition(lambda self: self.steps is not None)
-    @rule()
-    def go_on_to_the_end(self) -> None:
-        self.finish()
-
-    @precondition(lambda self: self.steps is not None)
-    @rule(after=st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=1, max_size=2))
-    def kill(self, after: list[tuple[int, bool]]) -> None:
-        """The function dies at its n-th request from now, before or after the service got it."""
-        self.kills = list(after)
-
-    @precondition(lambda self: self.steps is not None)
-    @rule(after=st.integers(0, 10))
-    def run_twice_at_once(self, after: int) -> None:
-        self.meanwhile = [after]
-
-    @precondition(lambda self: self.steps is not None)
-    @rule(
-        kind=st.sampled_from(["throttled", "failed", "failed_after", "dropped", "lost"]),
-        operation=st.sampled_from(OPERATIONS),
-        times=st.sampled_from([1, 1, 2, 5, 12]),
-        after=st.integers(0, 4),
-    )
-    def fault(self, kind: Any, operation: str | None, times: int, after: int) -> None:
-        self.control.faults.add(Fault(kind=kind, operation=operation, times=times, after=after))
 
     @precondition(lambda self: self.steps is None and self.obstructed)
     @rule()
@@ -263,10 +194,6 @@ class Cloud(Interrupting, RuleBasedStateMachine):
     def properties(name: str, drawn: dict[str, str]) -> dict[str, str]:
         return {"Name": name, "Commitment": "NONE", "HourlyUsd": "10", **drawn}
 
-    def step(self) -> None:
-        if self.steps is not None and next(self.steps, self) is self:
-            self.steps = None
-
     def arrive(self) -> Iterator[None]:
         while self.stack.late:
             event = self.stack.late.pop(0)
@@ -301,14 +228,5 @@ class Cloud(Interrupting, RuleBasedStateMachine):
         raise AssertionError("the operation does not end")
 
 
-NORMAL = settings(
-    max_examples=EXAMPLES,
-    stateful_step_count=20,
-    deadline=None,
-    # The same examples in every normal run; others every night.
-    derandomize=not NIGHTLY,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-)
-
 TestProvisionedThroughput = Cloud.TestCase
-TestProvisionedThroughput.settings = NORMAL
+TestProvisionedThroughput.settings = proof(500, nightly=10_000, steps=20)

@@ -11,23 +11,22 @@ answers included; the function dies between any two of them.
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from support_bedrock import SCOPE, Clock
+from support_bedrock import SCOPE
 from support_custom_stack import Decisions
 from support_deployed_waiter import WAITER, DeployedFunction, JsonService, ParameterStore, Waiters
 from support_parameters import Alarms
-from support_proof_server import Bedrock, Counted, Interrupting, forget_clients, serving
+from support_proof_rules import DRAWN, MODELS, PROPERTIES, TYPE, Disturbed, proof
+from support_proof_server import Bedrock, Counted, serving
 from support_units_account import RETAINED, check_account
 from support_waiting_stack import WaitingStack
 from tokenmill.bedrock.resources import waiter_definition
-from tokenmill.local.bedrock import BedrockControl, Behaviour, Fault, UnitQuotas
+from tokenmill.local.bedrock import Behaviour
 from tokenmill_runtime import aws, clock, custom_resource, units_commit, waited_resource
 from tokenmill_runtime.custom_resource import MOST_WAIT_SECONDS, TimeBudget
 from tokenmill_runtime.provisioned_throughput import ProvisionedThroughputResource
@@ -35,18 +34,7 @@ from tokenmill_runtime.provisioned_throughput import ProvisionedThroughputResour
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NIGHTLY = bool(os.environ.get("TOKENMILL_NIGHTLY"))
-EXAMPLES = 4_000 if NIGHTLY else 200
-TYPE = "Custom::TokenmillProvisionedThroughput"
 PREFIX = "/tokenmill/units"
-MODELS = ("amazon.nova-lite-v1:0:24k", "amazon.nova-micro-v1:0:24k")
-OPERATIONS = (
-    None,
-    "CreateProvisionedModelThroughput",
-    "DeleteProvisionedModelThroughput",
-    "GetProvisionedModelThroughput",
-    "TagResource",
-)
 BEHAVIOURS = st.builds(
     Behaviour,
     creating_seconds=st.sampled_from([0.0, 20.0, 50.0]),
@@ -56,15 +44,8 @@ BEHAVIOURS = st.builds(
     taken_name=st.sampled_from(["ValidationException", "ConflictException"]),
 )
 RESOURCES = st.fixed_dictionaries(
-    {
-        "ModelUnits": st.sampled_from(["1", "2", "3"]),
-        "ModelId": st.sampled_from(MODELS),
-        "Commitment": st.sampled_from(["NONE", "NONE", "ONE_MONTH"]),
-        "Replacement": st.sampled_from(["MAKE_BEFORE_BREAK", "BREAK_BEFORE_MAKE", "REFUSE"]),
-        "Protected": st.sampled_from(["false", "false", "false", "true"]),
-    }
+    {**PROPERTIES, "Commitment": st.sampled_from(["NONE", "NONE", "ONE_MONTH"])}
 )
-DRAWN = st.binary(min_size=24, max_size=24).map(lambda drawn: Decisions(list(drawn)))
 
 
 class Beside:
@@ -98,17 +79,12 @@ def served() -> Iterator[None]:
         yield
 
 
-class Cloud(Interrupting, RuleBasedStateMachine):
+class Cloud(Disturbed):
     """A stack with one or two resources of units, its function and its waiter."""
 
     @initialize(behaviour=BEHAVIOURS, deploys_at_last=st.sampled_from([False, False, True]))
     def begin(self, behaviour: Behaviour, deploys_at_last: bool) -> None:
-        forget_clients()
-        self.clock = Clock()
-        self.control = BedrockControl(
-            clock=self.clock, behaviour=behaviour, quotas=UnitQuotas(base=100, custom=100, committed=1000)
-        )
-        Bedrock.server.control = self.control
+        self.open_account(behaviour)
         self.function = DeployedFunction(self.handler, self.clock, waiter_definition("aws"))
         for service in (Beside.parameters, Beside.waiters, Beside.alarms):
             service.asked.clear()
@@ -120,9 +96,6 @@ class Cloud(Interrupting, RuleBasedStateMachine):
         Beside.ssm.problems = Beside.states.problems = self.function.problems
         self.stack = WaitingStack("chat", self.function, TYPE)
         self.stack.clear_the_way = self.calm
-        self.steps: Iterator[None] | None = None
-        self.leave_alone()
-        self.may_retain = False
         self.deploys_at_last = deploys_at_last
         Bedrock.running = self
 
@@ -148,11 +121,7 @@ class Cloud(Interrupting, RuleBasedStateMachine):
             self.check()
         finally:
             Bedrock.running = None
-        totals = Bedrock.totals
-        totals.update(self.function.injected)
-        totals["examples"] += 1
-        for (kind, operation), count in self.control.faults.met.items():
-            totals[f"{kind} {operation}"] += count
+        self.count()
 
     def deploy_undisturbed(self) -> None:
         """Whatever happened before, the next deployment works once reads have caught up."""
@@ -201,38 +170,6 @@ class Cloud(Interrupting, RuleBasedStateMachine):
     def delete_stack(self, decide: Decisions) -> None:
         self.stack.orderly = False
         self.steps = self.stack.delete(decide)
-
-    @precondition(lambda self: self.steps is not None)
-    @rule(count=st.integers(1, 12))
-    def go_on(self, count: int) -> None:
-        for _ in range(count):
-            self.step()
-
-    @precondition(lambda self: self.steps is not None)
-    @rule()
-    def go_on_to_the_end(self) -> None:
-        self.finish()
-
-    @precondition(lambda self: self.steps is not None)
-    @rule(after=st.lists(st.tuples(st.integers(0, 16), st.booleans()), min_size=1, max_size=2))
-    def kill(self, after: list[tuple[int, bool]]) -> None:
-        """The function dies at its n-th request from now, before or after the service got it."""
-        self.kills = list(after)
-
-    @precondition(lambda self: self.steps is not None)
-    @rule(after=st.integers(0, 12))
-    def run_twice_at_once(self, after: int) -> None:
-        self.meanwhile = [after]
-
-    @precondition(lambda self: self.steps is not None)
-    @rule(
-        kind=st.sampled_from(["throttled", "failed", "failed_after", "dropped", "lost"]),
-        operation=st.sampled_from(OPERATIONS),
-        times=st.sampled_from([1, 2, 12]),
-        after=st.integers(0, 4),
-    )
-    def fault(self, kind: Any, operation: str | None, times: int, after: int) -> None:
-        self.control.faults.add(Fault(kind=kind, operation=operation, times=times, after=after))
 
     @precondition(lambda self: self.steps is not None)
     @rule(
@@ -347,8 +284,7 @@ class Cloud(Interrupting, RuleBasedStateMachine):
         return {"Name": f"chat-{logical.lower()}", "HourlyUsd": "10", **handle, **drawn}
 
     def step(self) -> None:
-        if self.steps is not None and next(self.steps, self) is self:
-            self.steps = None
+        super().step()
         self.check_always()
 
     def run_next(self) -> None:
@@ -386,14 +322,5 @@ class Cloud(Interrupting, RuleBasedStateMachine):
         self.after_request()
 
 
-NORMAL = settings(
-    max_examples=EXAMPLES,
-    stateful_step_count=14,
-    deadline=None,
-    # The same examples in every normal run; others every night.
-    derandomize=not NIGHTLY,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-)
-
 TestWaitedResource = Cloud.TestCase
-TestWaitedResource.settings = NORMAL
+TestWaitedResource.settings = proof(200, nightly=4_000, steps=14)
