@@ -60,6 +60,7 @@ class FakeBatchInference(FakeBatchCloud):
 
     `converse_refusals` holds them for Converse by a record's text. `answered` has the tokens of tasks that
     were answered, `gone` those whose tasks had ended. `stopped_runs` has the executions that were stopped.
+    `not_stopped` is the code for what is not stopped; with `unstoppable`, no job is.
     """
 
     def __init__(self) -> None:
@@ -72,6 +73,8 @@ class FakeBatchInference(FakeBatchCloud):
         self.answered: list[tuple[str, Any]] = []
         self.gone: set[str] = set()
         self.stopped_runs: set[str] = set()
+        self.not_stopped = "ValidationException"
+        self.unstoppable = False
         super().__init__()
 
     def handler(self) -> Any:
@@ -214,8 +217,8 @@ class _Handler(ObjectHandler):
 
     def _stop(self, arn: str) -> None:
         job = self.cloud.jobs[arn]
-        if job["status"] != "Submitted":
-            self._refuse(409, "ConflictException")
+        if job["status"] != "Submitted" or self.cloud.unstoppable:
+            self._refuse(400, self.cloud.not_stopped)
             return
         job["status"] = "Stopping"
         self._json({})

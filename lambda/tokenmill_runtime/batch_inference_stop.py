@@ -10,13 +10,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from tokenmill_runtime.aws import bedrock, step_functions
-from tokenmill_runtime.batch_inference_contract import STOPPED
+from tokenmill_runtime.batch_inference_contract import ENDED, STOPPED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from tokenmill_runtime.batch_inference_run import Settings
 
+# "StopModelInvocationJob" (Amazon Bedrock API reference) lists both and says of neither what it is for; those
+# who met a job that had ended (apache/airflow 48964, BerriAI/litellm 34087) took the second.
+_NOT_STOPPED: Final = ("ConflictException", "ValidationException")
 # "ModelInvocationJobSummary": states of a job that can still be stopped.
 UNDER_WAY: Final = ("Submitted", "Validating", "Scheduled", "InProgress")
 
@@ -37,16 +40,20 @@ def stop_of_stopped(execution: str, arn: str) -> None:
 
 
 def stop_job(arn: str) -> bool:
-    """Stop a job; False where it has ended by itself."""
+    """Stop a job; False where it has ended, or is stopped already."""
     from botocore.exceptions import ClientError
 
     try:
         bedrock().stop_model_invocation_job(jobIdentifier=arn)
     except ClientError as error:
-        if error.response["Error"]["Code"] != "ConflictException":
+        if error.response["Error"]["Code"] not in _NOT_STOPPED or not _over(arn):
             raise
         return False
     return True
+
+
+def _over(arn: str) -> bool:
+    return bedrock().get_model_invocation_job(jobIdentifier=arn)["status"] in (*ENDED, "Stopping")
 
 
 def jobs_named(text: str) -> Iterator[Mapping[str, Any]]:

@@ -42,7 +42,7 @@ class Work(BedrockWorld):
         self.status, self.message, self.named_event = DONE, "", True
         self.folder, self.usage, self.same_name = "/", True, "ConflictException"
         # What stopping a job that has ended is refused with, and what becomes of a line that is no record.
-        self.stop_refused, self.line_status = "ConflictException", "Failed"
+        self.stop_refused, self.line_status = "ValidationException", "Failed"
         self.line_message, self.line_answered = "line 101 is no JSON object", False
         self.stopped: list[str] = []
         self.profile_taken, self.submit_needs = True, "bedrock:CreateModelInvocationJob"
@@ -304,7 +304,7 @@ def test_an_aws_that_does_what_is_claimed_makes_every_line_hold(
         ("batch-event", {"named_event": False}),
         ("batch-output", {"folder": "/there/"}),
         ("batch-records", {"usage": False}),
-        ("batch-stop-ended", {"stop_refused": "ValidationException"}),
+        ("batch-stop-ended", {"stop_refused": "ConflictException"}),
         ("batch-stop-ended", {"stop_refused": ""}),
         ("batch-line-no-record", {"line_status": "Completed", "line_message": ""}),
         ("batch-line-no-record", {"line_status": "PartiallyCompleted", "line_message": ""}),

@@ -160,7 +160,7 @@ def test_batch_jobs_go_their_way(fake: FakeBedrock, client: Any, events: list[tu
     assert (shown["status"], counts) == ("PartiallyCompleted", [4, 4, 3, 1])
     statuses = ["Submitted", "Validating", "Scheduled", "InProgress", "PartiallyCompleted"]
     assert events == [("Batch Inference Job State Change", status) for status in statuses]
-    assert code(client.stop_model_invocation_job, jobIdentifier=job) == "ConflictException"
+    assert code(client.stop_model_invocation_job, jobIdentifier=job) == "ValidationException"
 
 
 @pytest.mark.parametrize("valid", [True, False])

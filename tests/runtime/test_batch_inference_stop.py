@@ -74,10 +74,12 @@ def test_jobs_that_have_ended_are_left_alone(cloud: FakeBatchInference) -> None:
     assert statuses(cloud, [first, second]) == ["Completed", "Stopping"]
 
 
+@pytest.mark.parametrize("code", ["ValidationException", "ConflictException"])
 def test_a_job_that_ends_between_look_and_stop_keeps_no_other_alive(
-    cloud: FakeBatchInference, monkeypatch: pytest.MonkeyPatch
+    cloud: FakeBatchInference, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
-    """Bedrock refuses to stop what has ended."""
+    """Bedrock refuses to stop what has ended, by one of two codes."""
+    cloud.not_stopped = code
     first, second = submitted(cloud, RUN)
     look = batch_inference_stop.jobs_named
 
@@ -89,6 +91,14 @@ def test_a_job_that_ends_between_look_and_stop_keeps_no_other_alive(
     monkeypatch.setattr(batch_inference_stop, "jobs_named", then_end)
     assert stop(RUN) == {"stopped": 1}
     assert statuses(cloud, [first, second]) == ["Completed", "Stopping"]
+
+
+def test_a_job_that_runs_and_is_not_stopped_is_told(cloud: FakeBatchInference) -> None:
+    """The same code as of a job that has ended, but this one costs on."""
+    submitted(cloud, RUN)
+    cloud.unstoppable = True
+    with pytest.raises(ClientError, match="ValidationException"):
+        stop(RUN)
 
 
 def test_other_errors_of_stopping_are_told(

@@ -21,7 +21,7 @@ FOLDER = "no-record"
 # What follows Validating ("GetModelInvocationJob", Amazon Bedrock API reference).
 _VALIDATED = ("Scheduled", "InProgress", "Completed", "PartiallyCompleted")
 _OF_INPUT = re.compile(r"\b(json\w*|records?|lines?|formats?|formatted|malformed|pars\w+|schema)\b", re.I)
-_STOP_FAILURES = ("", "ValidationException", "ResourceNotFoundException")
+_STOP_FAILURES = ("", "ConflictException", "ResourceNotFoundException")
 _VALIDATION_SECONDS = 40 * 60
 
 
@@ -43,7 +43,7 @@ def ended_job_lines(
 
 def _stop(aws: Aws, arn: str) -> Outcome:
     refused = told(lambda: aws.client("bedrock").stop_model_invocation_job(jobIdentifier=arn))
-    if refused["code"] == "ConflictException":
+    if refused["code"] == "ValidationException":
         return Outcome(Verdict.HOLDS, refused)
     return Outcome(Verdict.FAILS if refused["code"] in _STOP_FAILURES else Verdict.UNCLEAR, refused)
 

@@ -93,11 +93,11 @@ BEDROCK_JOB_CLAIMS: tuple[Line, ...] = (
     ),
     Line(
         id="batch-stop-ended",
-        claim="StopModelInvocationJob answers ConflictException for a batch job that has ended.",
-        why="The API reference lists the error and not what it is for; a system test of Apache Airflow "
-        "(example_bedrock_batch_inference.py) takes ValidationException with 'State was: Completed'.",
-        relies="Stopping a batch execution passes over jobs that ended by themselves meanwhile; the local "
-        "cloud.",
+        claim="StopModelInvocationJob answers ValidationException for a batch job that has ended.",
+        why="The API reference lists it beside ConflictException and says of neither what it is for; a "
+        "system test of Apache Airflow (example_bedrock_batch_inference.py) met 'State was: Completed'.",
+        relies="The local cloud, and the teardown of this command. Stopping a batch execution looks at the "
+        "job after either error.",
         probe="Stops that job after its end.",
         deployment=Deployment.BEDROCK_JOBS,
     ),

@@ -86,11 +86,11 @@ def _units(aws: Aws, name: str) -> dict[str, str]:
     return {**arns, by_name["provisionedModelArn"]: by_name["status"]} if by_name else arns
 
 
-def _unless_absent(call: Callable[[], Any]) -> Any:
+def _unless_absent(call: Callable[[], Any], *, or_refused: str = "ConflictException") -> Any:
     try:
         return call()
     except ClientError as error:
-        if not is_absent(error) and error.response["Error"]["Code"] != "ConflictException":
+        if not is_absent(error) and error.response["Error"]["Code"] != or_refused:
             raise
         return None
 
@@ -114,7 +114,9 @@ def _stop_invocation_job(aws: Aws, name: str) -> None:
         live = {job["jobArn"]: job["status"] for job in found if job["status"] in (*_RUNNING, *_ENDING)}
         for arn, status in live.items():
             if status in _RUNNING:
-                _unless_absent(partial(client.stop_model_invocation_job, jobIdentifier=arn))
+                # One that ended since is refused; one that did not is asked again, until there is none.
+                stop = partial(client.stop_model_invocation_job, jobIdentifier=arn)
+                _unless_absent(stop, or_refused="ValidationException")
         return not live
 
     aws.wait("the end of a job", step, seconds=_SECONDS)

@@ -157,7 +157,7 @@ class InvocationJobs:
         self.tick()
         job = self._jobs.existing(scope, params["jobIdentifier"])
         if job.status in ENDED or job.status == "Stopping":
-            raise AwsError("ConflictException", f"The job {job.name} is {job.status}.")
+            raise AwsError("ValidationException", f"The job cannot be stopped. State was: {job.status}")
         job.due = self._control.clock() + self._control.behaviour.job_step_seconds
         self._jobs.move(scope, job, "Stopping", self._control.now())
         return {}
