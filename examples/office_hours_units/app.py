@@ -43,7 +43,8 @@ class OfficeHoursUnits(cdk.Stack):
             alarms=UnitAlarms(topic=sns.Topic(self, "Alarms", enforce_ssl=True)),
             hourly_usd=None if usd is None else float(usd),
         )
-        units.add_schedule("Office", OfficeHours(start="07:30", end="18:30", timezone="Europe/Berlin"))
+        start, _, end = (self.node.try_get_context("hours") or "07:30-18:30").partition("-")
+        units.add_schedule("Office", OfficeHours(start=start, end=end, timezone="Europe/Berlin"))
         served = ServedModel.on_bedrock(units, name="nova-lite", limits=LIMITS, token_work=WORK)
         keys = ApiKeyTable(self, "Keys")
         gateway = ChatGateway(self, "Gateway", models=[served], api_keys=keys)

@@ -99,7 +99,10 @@ def test_list_shows_the_jobs_of_every_page_and_no_other_machine(states: StepFunc
 
 def test_list_says_when_there_is_none(states: StepFunctions) -> None:
     """An empty list names the construct that would fill it."""
-    assert run("list").stdout == ("no jobs are deployed in us-east-1; a CompiledModel in a stack makes one\n")
+    assert run("list").stdout == (
+        "no jobs are deployed in us-east-1; a stack with a CompiledModel, a batch or a model import or "
+        "customization makes some\n"
+    )
 
 
 def test_run_names_the_execution_by_the_artifact_and_waits(states: StepFunctions) -> None:

@@ -8,6 +8,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+LONGEST_NAME = 64
+PROSE_WIDTH = 60
+MOST_WIDTH = 1000
+
+
 def print_status(console: Console, document: dict[str, Any]) -> None:
     """Print the tables.
 
@@ -15,6 +20,8 @@ def print_status(console: Console, document: dict[str, Any]) -> None:
         console: Where.
         document: What the cloud says of itself.
     """
+    # Names are copied, so they stay whole; a narrow terminal breaks the line, not every cell.
+    console.width = MOST_WIDTH
     cloud, gateway = document["cloud"], document["gateway"]
     console.print(f"cloud     pid {cloud['pid']}, AWS endpoint {cloud['endpoint']}")
     gone = "none deployed" if cloud["base_url"] is None else "not running: run `tokenmill up` again"
@@ -63,8 +70,9 @@ def _table(console: Console, title: str, columns: list[str], rows: list[list[str
     if not rows:
         return
     table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, no_wrap=number == 0, overflow="fold")
+    for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
+        longest = max(map(len, (column, *cells)))
+        table.add_column(column, width=longest if longest <= LONGEST_NAME else PROSE_WIDTH, overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table)

@@ -71,7 +71,10 @@ def list_jobs(
             f"{job.stack}  {job.kind}  {job.name}  {state}  {job.description.get('about', '')}".rstrip()
         )
     if not found:
-        typer.echo(f"no jobs are deployed in {runner.region}; a CompiledModel in a stack makes one")
+        typer.echo(
+            f"no jobs are deployed in {runner.region}; a stack with a CompiledModel, a batch "
+            "or a model import or customization makes some"
+        )
     for entry in retained or ():
         typer.echo(retained_line(entry))
 
