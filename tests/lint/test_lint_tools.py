@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +15,6 @@ from tokenmill.lint import CheckState, assembly, tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tokenmill.lint import CheckResult
 
@@ -87,6 +88,30 @@ def test_a_template_without_anything_that_checkov_knows_is_clean(tmp_path: Path)
     root = write_assembly(tmp_path, {"Wait": {"Type": "AWS::CloudFormation::WaitConditionHandle"}})
     result = tools.run_checkov(assembly.read_assembly(root))
     assert (result.state, result.findings) == (CheckState.CLEAN, ())
+
+
+def test_where_an_app_stands_is_no_secret_of_its_functions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """40 letters and slashes of a path look like a secret access key to checkov's CKV_AWS_45."""
+    run = re.search("[A-Za-z0-9/]*$", str(tmp_path))
+    assert run is not None
+    app = tmp_path / ("a" * (38 - len(run[0])))
+    function = {
+        "Type": "AWS::Lambda::Function",
+        "Properties": {
+            "Code": {"ZipFile": "def handler(event, context): ..."},
+            "Role": "arn:aws:iam::111122223333:role/r",
+            "Environment": {"Variables": {"NAME": {"Fn::Join": ["", ["a-", {"Ref": "AWS::Region"}]]}}},
+        },
+    }
+    root = write_assembly(app / "_cdk.out", {"Function": function})
+    checkov = tools.find_checkov(Path.cwd())
+    monkeypatch.setattr(tools, "find_checkov", lambda _: checkov)
+    monkeypatch.chdir(app)
+    result = tools.run_checkov(assembly.read_assembly(root))
+    assert result.state is CheckState.FINDINGS, "it was run, and knows functions"
+    assert "CKV_AWS_45" not in {finding.rule for finding in result.findings}
 
 
 def test_cfn_lint_takes_the_region_of_the_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
