@@ -68,11 +68,13 @@ class Cloud(Disturbed):
         try:
             self.calm()
             self.finish()
+            # A stack that could not be deleted takes no update ("Stack status codes"), only another Delete.
+            while self.stack.status == "DELETE_FAILED":
+                self.delete_undisturbed()
             self.check()
             self.deploy_undisturbed()
             while self.stack.exists:
-                self.steps = self.stack.delete(Decisions())
-                self.finish()
+                self.delete_undisturbed()
             self.check()
         finally:
             Bedrock.running = None
@@ -92,9 +94,13 @@ class Cloud(Disturbed):
         assert self.stack.status in ("CREATE_COMPLETE", "UPDATE_COMPLETE"), self.function.reasons
         self.check()
 
+    def delete_undisturbed(self) -> None:
+        self.steps = self.stack.delete(Decisions())
+        self.finish()
+
     # What happens.
 
-    @precondition(lambda self: self.steps is None)
+    @precondition(lambda self: self.steps is None and self.stack.status != "DELETE_FAILED")
     @rule(
         units=RESOURCES,
         spare=st.one_of(st.none(), st.none(), RESOURCES),
