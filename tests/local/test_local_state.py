@@ -56,6 +56,17 @@ def test_a_damaged_memory_of_lint_means_that_lint_runs_again(tmp_path: Path, tex
     assert memory.clean == "found nothing"
 
 
+def test_what_a_slow_synth_took_does_not_make_another_assembly(tmp_path: Path) -> None:
+    """aws-cdk-lib writes it only when synth was slow, and with other times each time."""
+    assembly = tmp_path / "cdk.out"
+    assembly.mkdir()
+    (assembly / "manifest.json").write_text(json.dumps({}))
+    LintMemory(tmp_path / "lint.json", assembly=assembly).remember("found nothing")
+    for seconds in (11, 12):
+        (assembly / "performance-counters.json").write_text(json.dumps({"App.synth(ms)": seconds}))
+        assert LintMemory(tmp_path / "lint.json", assembly=assembly).clean == "found nothing"
+
+
 def test_traces_do_not_make_another_assembly_but_acknowledgements_do(tmp_path: Path) -> None:
     """What is acknowledged late has a trace through a folder of jsii's that each synth names anew."""
     assembly = tmp_path / "cdk.out"
