@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 EXAMPLE, STACK = "office_hours_units", "office-hours-units"
 BOUGHT, ON_DEMAND = "in place of amazon.nova-lite-v1:0:24k.", "in place of amazon.nova-lite-v1:0."
-OFFICE = 'OfficeHours(start="07:30", end="18:30", timezone="Europe/Berlin")'
+OFFICE = 'OfficeHours(start=start, end=end, timezone="Europe/Berlin")'
 
 
 @pytest.fixture(scope="module")
