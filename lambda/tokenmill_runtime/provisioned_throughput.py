@@ -131,7 +131,9 @@ class ProvisionedThroughputResource:
         held = self._market.held(owner, (wanted.generation, before), prefixes)
         live = [units for units in held if units.owned_by(owner) and not units.retained]
         there = main_of(live, wanted.key(owner))
-        if there is not None:
+        # Written again, since the look may show units that are gone: with another id for nothing, a rollback
+        # of BREAK_BEFORE_MAKE may be a Delete alone, after which nobody buys the old ones.
+        if there is not None and self._market.tag(there, {RESOURCE_TAG: there.resource}):
             return there.resource
         if not wanted.scheduled:
             self._purchase.check_replacement(request, wanted)

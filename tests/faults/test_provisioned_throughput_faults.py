@@ -40,6 +40,8 @@ BEHAVIOURS = st.builds(
     held_name_seconds=st.sampled_from([0.0, 90.0]),
 )
 RESOURCES = st.fixed_dictionaries(PROPERTIES)
+# Decisions of an update whose waiter is gone after a step: CloudFormation heard the id and nothing else.
+GIVEN_UP = list(b"_\xdb\xa4|\xd7vO \xb9]\xfe\x9e$qy\xed\xd8\x12\x15v\xcc\x8a\xf4(")
 TROUBLES = ("another resource fails", "no capacity", "a quota of 0", "a quota of 3")
 
 
@@ -236,3 +238,26 @@ class Cloud(Disturbed):
 
 TestProvisionedThroughput = Cloud.TestCase
 TestProvisionedThroughput.settings = proof(500, nightly=10_000, steps=20)
+
+
+def test_an_update_that_breaks_first_keeps_its_id_when_a_look_shows_units_that_are_gone() -> None:
+    """A nightly run drew this: back to a model whose units the update before has just deleted."""
+    cloud = Cloud()
+    lagging = Behaviour(creating_seconds=60.0, get_lag_seconds=5.0, held_name_seconds=90.0)
+    cloud.begin(behaviour=lagging)
+    first = {"Replacement": "MAKE_BEFORE_BREAK", "Protected": "false"}
+    micro = {"ModelUnits": "2", "ModelId": MODELS[1], **first}
+    lite = {"ModelUnits": "1", "ModelId": MODELS[0], **first}
+    for units in (micro, lite):
+        cloud.deploy(units=units, spare=None, trouble="", decide=Decisions())
+        cloud.finish()
+    [before] = cloud.stack.resources.values()
+    back = {**micro, "Replacement": "BREAK_BEFORE_MAKE"}
+    # The request runs once, its waiter leaves at the first look, and the rollback is what the id allows.
+    cloud.deploy(units=back, spare=None, trouble="", decide=Decisions(GIVEN_UP))
+    cloud.finish()
+    assert cloud.stack.status == "UPDATE_ROLLBACK_COMPLETE"
+    [after] = cloud.stack.resources.values()
+    assert after.physical_id == before.physical_id
+    cloud.check()
+    Bedrock.running = None
